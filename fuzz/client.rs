@@ -2,7 +2,7 @@
 //!
 //! The input is `d` for a datagram socket, anything else for a seqpacket one, then a line per step: a [`Header`] and
 //! a datagram, in which `$` is the id of the last call and `#` that of the first; or `c` to start a call, `s` to
-//! start a stream, `t` to look what has come, `x` to give the first call up. In the end another call works.
+//! start a stream, `t` to receive, `x` to drop the first call. In the end another call works.
 
 #![no_main]
 
@@ -43,14 +43,14 @@ struct Gift {
     file: Option<OwnedFd>,
 }
 
-/// What is in flight.
+/// A call or stream in flight.
 enum Started {
     Call(PendingCall<Gift, Trouble>),
     Stream(Items<Gift, Trouble>),
 }
 
 impl Started {
-    /// Takes what has come; says whether more is to come.
+    /// Receives what is there. Returns true if more is to come.
     fn look(&mut self) -> bool {
         match self {
             Self::Call(call) => call.try_wait().is_none(),
@@ -119,7 +119,7 @@ impl Stage {
         self.read();
     }
 
-    /// Reads what the client says, and remembers the ids.
+    /// Reads the messages of the client, and remembers their ids.
     fn read(&mut self) {
         while let Ok(Received::Message(Json(call), _)) = self.server.try_receive::<Json<Value>>() {
             assert_eq!(call["jsonrpc"], "2.0");
@@ -144,10 +144,10 @@ impl Stage {
         out
     }
 
-    /// Shows that the connection is as good as before.
+    /// Checks that the connection is still usable.
     fn finish(&mut self, cargo: &Cargo) {
         self.look();
-        // What cannot be read is taken to be about the only call there is, so it comes before there is one.
+        // An unreadable message counts as the reply of the only call in flight, so it is received before there is one.
         while self.client.run_once().expect("the server is there") {}
         let mut call: PendingCall<Gift, Trouble> = self
             .client

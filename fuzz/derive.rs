@@ -1,11 +1,11 @@
-//! Arbitrary Rust through the macros: they write code or complain, and never panic.
+//! Arbitrary Rust through the macros: they generate code or report errors, and never panic.
 //!
 //! The input is a source file; each struct and enum in it goes through `derive(Message)`, each trait through
-//! `#[service]`. `__group(...)` stands for a group without delimiters, as `macro_rules!` makes for what it was given.
+//! `#[service]`. `__group(...)` stands for a group without delimiters, as `macro_rules!` makes of its arguments.
 
 #![no_main]
 
-// The macros' own sources: a crate of macros is no library.
+// The macros' own sources: a crate of macros is not a library.
 #[path = "../jsoncomm-derive/src"]
 #[allow(dead_code, unreachable_pub)]
 mod macros {
@@ -23,7 +23,7 @@ use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
 use quote::ToTokens;
 use syn::{Item, ItemTrait};
 
-/// Replaces `__group(...)` by what is in the brackets, in a group without delimiters.
+/// Replaces `__group(...)` by its content, in a group without delimiters.
 fn with_groups(tokens: TokenStream) -> TokenStream {
     let mut out: Vec<TokenTree> = Vec::new();
     for token in tokens {
@@ -45,7 +45,7 @@ fn with_groups(tokens: TokenStream) -> TokenStream {
     out.into_iter().collect()
 }
 
-/// Takes what `#[service(...)]` on a trait says off it.
+/// Removes `#[service(...)]` from a trait, and returns its arguments.
 fn options(item: &mut ItemTrait) -> TokenStream {
     let is_ours = |attribute: &syn::Attribute| {
         let last = attribute.path().segments.last();
@@ -60,7 +60,7 @@ fn options(item: &mut ItemTrait) -> TokenStream {
     }
 }
 
-/// Expands one item, if it is one for our macros.
+/// Expands one item, if one of our macros is for it.
 fn expanded(item: Item) -> Option<syn::Result<TokenStream>> {
     match item {
         Item::Struct(_) | Item::Enum(_) | Item::Union(_) => {

@@ -96,7 +96,7 @@ impl Ledger {
         self.by_id.values().all(|calls| calls.replied >= calls.owed)
     }
 
-    /// Asserts that nothing is owed any more.
+    /// Asserts that every call has its reply.
     pub(crate) fn assert_all_replied(&self) {
         for (id, calls) in &self.by_id {
             assert!(calls.replied >= calls.owed, "no reply to {id}: {calls:?}");
@@ -118,7 +118,7 @@ fn check_error(error: &Value) {
     );
 }
 
-/// The id of a text that everybody reads alike, and its members.
+/// Returns the id and the members of a text that every JSON reader reads in the same way.
 fn plain(text: &[u8]) -> Option<(String, Map<String, Value>)> {
     let escaped = text.contains(&b'\\');
     let ids = text.windows(4).filter(|name| name == b"\"id\"").count();

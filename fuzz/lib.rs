@@ -1,4 +1,4 @@
-//! What the fuzz targets share: descriptors to send, sending, and counting what is open.
+//! Shared by the fuzz targets: descriptors to send, sending, and counting open descriptors.
 
 use std::fs::File;
 use std::io::IoSlice;
@@ -13,39 +13,39 @@ use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use rustix::pipe::{PipeFlags, pipe_with};
 
-/// What is sent in place of a text that travels in a memfd.
+/// The datagram whose text travels in a memfd.
 pub const VIA_FD: &[u8] = b"<args-via-fd>";
 
-/// How a text is to be sent: the byte in front of it. `0` to `5` is that many descriptors, `8` to `=` as well, with
-/// the text in a memfd; `@` to `E` and `H` to `M` are these on the other side.
+/// How to send a text: the byte in front of it. `0` to `5` is the number of descriptors. `8` to `=` is the same with the
+/// text in a memfd. `@` to `E` and `H` to `M` are these on the other side.
 #[derive(Debug, Clone, Copy)]
 pub struct Header(pub u8);
 
 impl Header {
-    /// How many descriptors go with it, 0 to 5.
+    /// Returns how many descriptors to send, 0 to 5.
     pub fn count(self) -> usize {
         usize::from(self.0 & 7) % 6
     }
 
-    /// The text travels in a memfd.
+    /// Returns true if the text travels in a memfd.
     pub fn is_spilled(self) -> bool {
         self.0 & 8 != 0
     }
 
-    /// The other kind of socket, or the other client.
+    /// Returns true for the other kind of socket, or the other client.
     pub fn is_other(self) -> bool {
         self.0 & 0x40 != 0
     }
 }
 
-/// One descriptor of each kind that makes a difference.
+/// One descriptor of each kind that the library distinguishes.
 #[derive(Debug)]
 pub struct Cargo {
     fds: Vec<OwnedFd>,
 }
 
 impl Cargo {
-    /// Opens them.
+    /// Opens the descriptors.
     pub fn new() -> Self {
         let null = File::open("/dev/null").expect("/dev/null").into();
         let (pipe, _) = pipe_with(PipeFlags::CLOEXEC).expect("a pipe");
@@ -73,7 +73,7 @@ impl Default for Cargo {
     }
 }
 
-/// A sealed memfd that holds a text.
+/// Creates a sealed memfd with this text.
 fn memfd(text: &[u8]) -> OwnedFd {
     let fd = memfd_create("fuzz", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).expect("memfd");
     let written = rustix::io::write(&fd, text).expect("memory");
@@ -82,7 +82,7 @@ fn memfd(text: &[u8]) -> OwnedFd {
     fd
 }
 
-/// Sends bytes and descriptors as they are, without waiting. Returns true if there was room and a receiver.
+/// Sends bytes and descriptors without waiting. Returns true if there was room and a receiver.
 pub fn send(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> bool {
     let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(8))];
     let mut control = SendAncillaryBuffer::new(&mut room);
@@ -95,7 +95,7 @@ pub fn send(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> bool {
     }
 }
 
-/// Panics, on every 64th call, if more descriptors are open than on the first.
+/// Panics if more descriptors are open than at the first call. Checks at every 64th.
 pub fn assert_nothing_leaks() {
     static CALLS: AtomicUsize = AtomicUsize::new(0);
     static BEFORE: AtomicUsize = AtomicUsize::new(0);

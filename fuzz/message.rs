@@ -1,7 +1,7 @@
 //! Arbitrary text with 0 to 5 descriptors, through a real socket, into messages of every shape.
 //!
-//! The input is a [`Header`] and the text. What can be read is written, and reads to the same again; a type without
-//! descriptors reads what serde's own derive reads.
+//! The input is a [`Header`] and the text. What can be read is written and read again, with the same result. A type
+//! without descriptors is read as with serde's own derive.
 
 #![no_main]
 
@@ -63,7 +63,7 @@ enum Parcel {
     Map(#[fd] BTreeMap<u8, OwnedFd>),
 }
 
-/// The tag comes first.
+/// An enum with a tag, which comes first.
 #[derive(Debug, Message)]
 #[serde(tag = "t", content = "c", rename_all = "snake_case")]
 enum Tagged {
@@ -76,7 +76,7 @@ enum Tagged {
     },
 }
 
-/// Cannot be written.
+/// A type that cannot be written.
 #[derive(Debug, Message)]
 enum Newer {
     Old {
@@ -86,7 +86,7 @@ enum Newer {
     Other(UnknownVariant),
 }
 
-/// Types that are read both by the library and by serde, to compare.
+/// Types that are read by the library and by serde, to compare.
 macro_rules! twins {
     ($($(#[$attribute:meta])* $kind:ident $name:ident $body:tt)*) => {
         mod ours {
@@ -154,17 +154,17 @@ impl Default for serdes::Defaults {
     }
 }
 
-/// Reads and writes a text both ways.
+/// Reads and writes a text with both.
 fn compare<O, S>(text: &[u8])
 where
     O: Message + Debug,
     S: Serialize + for<'de> Deserialize<'de> + Debug,
 {
-    // What says something twice, or too deep, we refuse and serde does not.
+    // We refuse a repeated key and deep nesting, which serde accepts.
     let Ok(ours) = decode::<O>(text, Fds::new(), UnusedFds::Refuse) else {
         return;
     };
-    // From bytes it would not look at the encoding of what it skips.
+    // From bytes serde would not check the encoding of what it skips.
     let serdes = str::from_utf8(text)
         .ok()
         .and_then(|text| serde_json::from_str::<S>(text).ok());
@@ -176,7 +176,7 @@ where
     );
 }
 
-/// Two connected sockets, and what goes with a text.
+/// Two connected sockets, and descriptors to send.
 struct Ends {
     from: Socket,
     to: Socket,
@@ -189,7 +189,7 @@ impl Ends {
         Self { from, to }
     }
 
-    /// What one more message is read as.
+    /// Receives a message as this type.
     fn receive<M: Message>(&mut self) -> Option<M> {
         match self.to.try_receive::<M>() {
             Ok(Received::Message(message, _)) => Some(message),
@@ -202,7 +202,7 @@ impl Ends {
         }
     }
 
-    /// Reads a text with its descriptors, and the message once more after it was written.
+    /// Reads a text with its descriptors, writes the message, and reads it again.
     fn there_and_back<M: Message>(&mut self, cargo: &Cargo, header: Header, text: &[u8]) {
         assert!(cargo.send(&self.from, header, text));
         let Some(message) = self.receive::<M>() else {
@@ -216,7 +216,7 @@ impl Ends {
         assert_eq!(written(&again), first);
     }
 
-    /// Reads what cannot be written.
+    /// Reads a type that cannot be written.
     fn there<M: Message>(&mut self, cargo: &Cargo, header: Header, text: &[u8]) {
         assert!(cargo.send(&self.from, header, text));
         self.receive::<M>();
@@ -231,7 +231,7 @@ fn name_of<M>(received: &Received<M>) -> &'static str {
     }
 }
 
-/// A message's text, and which files its descriptors are.
+/// Returns a message's text, and the files of its descriptors.
 fn written<M: Message>(message: &M) -> (Vec<u8>, Vec<(u64, u64)>) {
     let (mut text, fds) = (Vec::new(), Packer::new());
     encode(message, &mut text, &fds).expect("what was read is written");

@@ -1,9 +1,9 @@
-//! A server and two clients that send anything, in any order, and read or do not.
+//! A server and two clients that send arbitrary messages in any order, and may not read.
 //!
 //! The input is a character for the sockets (`s` seqpacket, `d` datagram, `b` bare), then a line per step: a
 //! [`Header`] and a datagram, from the first client or the second; or `t` for a turn of the server, `r` for the
-//! clients to read, `x` for the first client to go. What comes back must be valid, must have been asked for, and
-//! comes at most once; in the end each valid call has its reply, and the server replies to one more.
+//! clients to read, `x` for the first client to disconnect. Each reply must be valid, belong to a call, and be the only
+//! one to it. In the end each valid call has its reply, and the server replies to one more.
 
 #![no_main]
 
@@ -76,7 +76,7 @@ enum Tell {
     Started(u32),
 }
 
-/// Without an envelope.
+/// Requests without an envelope.
 #[derive(Debug, Message)]
 #[message(reply = Gift)]
 enum Bare {
@@ -171,7 +171,7 @@ impl Handler<Bare> for State {
     }
 }
 
-/// What is served, and how.
+/// The kind of socket, and whether it is a bare endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mode {
     Seqpacket,
@@ -179,7 +179,7 @@ enum Mode {
     Bare,
 }
 
-/// One client: its socket, and what it may still be told.
+/// A client: its socket, and its calls and replies.
 struct Client {
     socket: Option<Socket>,
     ledger: Ledger,
@@ -203,7 +203,7 @@ impl Client {
         }
     }
 
-    /// Reads all that is there; says whether there was anything.
+    /// Reads all messages that are there. Returns true if there were any.
     fn read(&mut self, mode: Mode) -> bool {
         let Some(socket) = &mut self.socket else {
             return false;
@@ -221,7 +221,7 @@ impl Client {
                     }
                 }
                 Ok(Received::Pending) => return any,
-                // It was cut, as one may be that sends what is no call.
+                // The server disconnects a client that sends too many malformed messages.
                 Ok(Received::Closed) => {
                     self.socket = None;
                     return true;
@@ -290,9 +290,9 @@ impl Stage {
         }
     }
 
-    /// Lets everything come to its end.
+    /// Lets all calls end.
     fn finish(&mut self) {
-        // What is kept is replied, by a third client who also shows that the server lives.
+        // Deferred calls get their replies when a third client calls, which also shows that the server serves.
         self.settle();
         let fd = connect(self.mode, &mut self.server, self.name.as_ref());
         let mut last = Client::new(fd);
@@ -305,7 +305,7 @@ impl Stage {
         };
         for call in calls {
             last.send(&Cargo::new(), Header(b'0'), call.as_bytes());
-            // On a datagram socket it is the turn of what the first client has left there, before.
+            // On a datagram socket the messages of the first client are handled first.
             let replied = (0..STEPS).any(|_| {
                 self.turn(Duration::ZERO);
                 self.turn(Duration::ZERO);
@@ -350,7 +350,7 @@ impl Stage {
     }
 }
 
-/// A datagram socket with a name that the kernel chose.
+/// Returns a datagram socket with a name that the kernel chose.
 fn bound() -> (OwnedFd, SocketAddrUnix) {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket =
@@ -361,7 +361,7 @@ fn bound() -> (OwnedFd, SocketAddrUnix) {
     (socket, name)
 }
 
-/// Has the server serve a socket.
+/// Adds a socket to the server.
 fn serve(mode: Mode, server: &mut Server<State>, socket: OwnedFd) {
     let endpoint = server.adopt(socket).expect("a socket");
     match mode {
@@ -370,7 +370,7 @@ fn serve(mode: Mode, server: &mut Server<State>, socket: OwnedFd) {
     };
 }
 
-/// One more client.
+/// Returns the socket of a new client.
 fn connect(mode: Mode, server: &mut Server<State>, name: Option<&SocketAddrUnix>) -> OwnedFd {
     if let Some(name) = name {
         let (socket, _) = bound();
