@@ -55,7 +55,7 @@ const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "flood",
-        shows: "ten clients that are cut off again and again, beside one of their user that is not",
+        shows: "ten clients that are disconnected again and again, beside a polite one of their user",
         play: flood::play,
     },
     Scenario {

@@ -93,7 +93,7 @@ fn all(path: &Path, clients: u64) -> Result<(), Box<dyn Error>> {
     });
     let asked = asked.map_err(|_| "the hostile client panicked")??;
     writeln!(out, "and a hostile one     {}", with?)?;
-    writeln!(out, "it has asked {asked} times and read no answer")?;
+    writeln!(out, "it has sent {asked} calls and read no reply")?;
     Ok(())
 }
 

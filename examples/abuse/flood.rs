@@ -49,7 +49,7 @@ fn all() -> Result<(), Trouble> {
     };
     writeln!(
         io::stdout(),
-        "a polite client, beside {FLOODS} of its user that are cut off again and again"
+        "a polite client, beside {FLOODS} of its user that are disconnected again and again"
     )?;
     report("before")?;
     let _floods = (0..FLOODS)

@@ -50,10 +50,7 @@ impl Opener for Files {
 
 /// Returns a descriptor that is always available.
 fn null() -> OwnedFd {
-    #[expect(
-        clippy::expect_used,
-        reason = "there is no answer without a descriptor"
-    )]
+    #[expect(clippy::expect_used, reason = "there is no reply without a descriptor")]
     File::open("/dev/null").expect("a descriptor").into()
 }
 

@@ -68,7 +68,7 @@ fn measure(path: &Path) -> Result<(), Trouble> {
     let waited = source.wait();
     let after = resident()?;
     let seen = seen.load(Ordering::Relaxed);
-    let ended = waited.map_or_else(|error| error.to_string(), |_| String::from("answered"));
+    let ended = waited.map_or_else(|error| error.to_string(), |_| String::from("got its reply"));
     Ok(writeln!(
         io::stdout(),
         "client: {before} KiB before, {after} KiB after 4 s; the callback was given {seen} items; the call: {ended}"

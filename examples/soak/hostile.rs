@@ -21,16 +21,16 @@ pub(crate) type Attack = (&'static str, fn(&mut Client) -> io::Result<()>);
 pub(crate) const ATTACKS: [Attack; 12] = [
     ("malformed messages", malformed),
     ("253 descriptors", descriptors),
-    ("calls, answers unread", deaf),
-    ("calls, answers read", busy),
+    ("calls, replies unread", deaf),
+    ("calls, replies read", busy),
     ("texts of 1 MB", heavy),
     ("wrong ids", ids),
     ("cancels", cancels),
     ("half messages, bad memfds", halves),
-    ("connects and leaves", visitors),
+    ("connects and disconnects", visitors),
     ("lingering descriptors", lingering),
     ("streams unread", streams),
-    ("calls that wait", waiting),
+    ("deferred calls", waiting),
 ];
 
 /// The attacks that a datagram server withstands for its other clients, as documented: those that read their replies at
@@ -58,8 +58,8 @@ pub(crate) fn bout(client: &mut Client, number: usize) {
     };
     let end = match attack(client) {
         Ok(()) => "",
-        Err(error) if is_cut(&error) => ": cut off",
-        Err(error) if error.kind() == ErrorKind::WouldBlock => ": not answered",
+        Err(error) if is_cut(&error) => ": disconnected",
+        Err(error) if error.kind() == ErrorKind::WouldBlock => ": no reply",
         Err(error) => return client.tally.wrong(&format!("{name}: {error}")),
     };
     client.tally.count(&format!("{name}{end}"));
@@ -89,7 +89,7 @@ fn note(client: &mut Client, reply: &str) {
     });
     match code {
         Some(code) => client.tally.count(&format!("fault {code}")),
-        None => client.tally.count("answer"),
+        None => client.tally.count("reply"),
     }
 }
 
@@ -256,7 +256,7 @@ fn visitors(client: &mut Client) -> io::Result<()> {
     for number in 0..20 {
         let raw = Raw::connect(&client.path, client.kind)?;
         if number % 2 == 0 {
-            raw.send(&call(1, "echo", r#"{"text":"nobody hears"}"#), &[])?;
+            raw.send(&call(1, "echo", r#"{"text":"unread"}"#), &[])?;
         }
     }
     Ok(())

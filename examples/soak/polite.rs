@@ -66,7 +66,7 @@ fn many(client: &mut Client, work: &WorkClient) -> Result<(), Trouble> {
     let calls: Vec<PendingCall<String>> = calls.collect::<Result<_, _>>()?;
     for (call, text) in calls.into_iter().zip(&texts).rev() {
         if call.wait()? != *text {
-            return Err("the answer to another call came".into());
+            return Err("the reply to another call came".into());
         }
     }
     client
@@ -110,11 +110,11 @@ fn later(client: &mut Client, work: &WorkClient) -> Result<(), Trouble> {
         if call.wait()? != number {
             return Err("another number came".into());
         }
-        client.tally.count("later");
+        client.tally.count("deferred");
     }
     client
         .tally
-        .count_many("later, given up", given_up.len() as u64);
+        .count_many("deferred, cancelled", given_up.len() as u64);
     Ok(())
 }
 
@@ -130,7 +130,7 @@ fn count(client: &mut Client, work: &WorkClient) -> Result<(), Trouble> {
     if next != end {
         return Err("the end of the stream is lost".into());
     }
-    client.tally.count("stream, to its end");
+    client.tally.count("stream, read to its end");
     Ok(())
 }
 

@@ -73,7 +73,7 @@ pub(crate) fn dying(client: &mut Client) -> Result<(), Trouble> {
         if raw.try_send(&call(id, method, params), &fds).is_err() {
             break;
         }
-        client.tally.count("call, perhaps unanswered");
+        client.tally.count("call, maybe without a reply");
         if client.random.once_in(10) {
             // There may be only replies to calls before the last.
             let _ = raw.receive();
@@ -106,7 +106,7 @@ pub(crate) fn dying_datagram(client: &mut Client) -> Result<(), Trouble> {
             Err(error) if error.kind() == ErrorKind::WouldBlock => break,
             sent => sent?,
         }
-        client.tally.count("call, perhaps unanswered");
+        client.tally.count("call, maybe without a reply");
     }
     client.idle(20);
     client.tally.count("death");
