@@ -366,7 +366,7 @@ def _float(digits: str) -> float:
 
 
 def _constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 # An unterminated string extends to the end, so that the time is proportional to the length.
@@ -642,7 +642,7 @@ def _address(address: Address) -> Any:
     found = os.fspath(address)
     raw = os.fsencode(found)
     if raw[:1] != b"\0" and (not raw or b"\0" in raw):
-        raise ValueError("an address is a path, or a name behind a NUL")
+        raise ValueError("an address is a path, or a NUL and a name")
     return found
 
 
@@ -1086,7 +1086,7 @@ class Connection:
                 self._wait_for_room(deadline)
             except OSError as error:
                 if error.errno in NO_PEER:
-                    raise Closed("the server is gone") from None
+                    raise Closed("the server has closed") from None
                 raise
 
     def _wait_for_room(self, deadline: float) -> None:
@@ -1106,7 +1106,7 @@ class Connection:
             for _ in range(32):
                 message = self.transport.receive_text()
                 if message is None:
-                    raise Closed("the server is gone")
+                    raise Closed("the server has closed")
                 self._match_reply(message, None)
 
     def _receive(self, deadline: float) -> Message:
@@ -1123,11 +1123,11 @@ class Connection:
             try:
                 message = self.transport.receive_text()
             except BlockingIOError:
-                raise Closed("the server is gone") from None
+                raise Closed("the server has closed") from None
             except socket.timeout:
                 continue
             if message is None:
-                raise Closed("the server is gone")
+                raise Closed("the server has closed")
             if server_dead:
                 self._check_at = now
             return message
@@ -1161,7 +1161,7 @@ class Connection:
         try:
             elements = _split(message.text)
             if not elements:
-                raise BadMessage(Fault.INVALID_REQUEST, "an array of no replies", message.text)
+                raise BadMessage(Fault.INVALID_REQUEST, "an empty array instead of replies", message.text)
         except BadMessage:
             if identity is None:
                 return None
@@ -1807,7 +1807,7 @@ class Server:
         _check_process(self._forks)
         address = _address(address)
         if mode is not None and (_is_abstract(address) or not 0 <= mode <= 0o777):
-            raise ValueError("a mode is 0 to 0o777, and a path's")
+            raise ValueError("a mode is 0 to 0o777, for a path only")
         with contextlib.ExitStack() as undo:
             sock = undo.enter_context(socket.socket(socket.AF_UNIX, KINDS[kind]))
             if kind == "dgram":  # before it is bound: earlier messages would have no credentials
@@ -1843,11 +1843,11 @@ class Server:
         domain, kind = (sock.getsockopt(socket.SOL_SOCKET, what) for what in (socket.SO_DOMAIN, socket.SO_TYPE))
         listens = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
         if domain != socket.AF_UNIX or kind not in KINDS.values():
-            raise ValueError("not a unix socket that keeps messages apart")
+            raise ValueError("not a unix datagram or seqpacket socket")
         if kind == socket.SOCK_SEQPACKET and not listens and not _is_paired(sock):
             raise ValueError("the socket neither listens nor is connected")
         if stop_on_close and (kind == socket.SOCK_DGRAM or listens):
-            raise ValueError("only a connection ends")
+            raise ValueError("stop_on_close is for a connection")
         sock.set_inheritable(False)
         with contextlib.suppress(OSError):  # since Linux 6.5
             sock.setsockopt(socket.SOL_SOCKET, SO_PASSPIDFD, 0)
@@ -1933,7 +1933,7 @@ class Server:
 
     def _wake(self) -> None:
         if self._forks != _forks:
-            return  # it would wake the parent
+            return  # the bytes would wake the parent
         with contextlib.suppress(BlockingIOError):  # it is signaled already
             self._waker.send(b"x")
 
@@ -2495,7 +2495,7 @@ class Server:
             if not client.queue and self._try_to_send(client, text, fds):
                 return
         except Closed:
-            LOG.info("a reply is lost: its peer is gone")
+            LOG.info("a reply is lost: its peer has closed")
             self._end(client)
             return
         account = client.account
@@ -2530,7 +2530,7 @@ class Server:
             except OSError as error:
                 why = error.errno or 0
         if why in NO_PEER:
-            raise Closed("the peer is gone")
+            raise Closed("the peer has closed")
         if why not in NO_ROOM:
             raise Fault(Fault.INTERNAL_ERROR, f"the reply cannot be sent: {os.strerror(why)}")
         if why != errno.EAGAIN or not client.transport.connected:  # no event reports room
