@@ -274,7 +274,7 @@ class Batches(Case):
                 shop.method("shop.large", lambda: "x" * Server.ARRAY_BYTES)
                 batch = [self.call(n, name, []) for n, name in enumerate(("open", "items", "large", "open"))]
                 connection.transport.send([*batch, self.call(9, "echo", [1]), self.call(8, "echo", [2])])
-                replies, arrays = [], []
+                replies, arrays = list[tuple[Any, int]](), list[list[Any]]()
                 while len(replies) + 2 < 8:
                     with connection._receive(time.monotonic() + PATIENCE) as message:
                         if jsoncomm._is_array(message.text):
