@@ -29,18 +29,16 @@ impl Handle {
         Ok(())
     }
 
-    /// Takes the next entry if it has come, or the error if the deadline has passed; never waits.
+    /// Takes the next entry if it has come; never waits.
     pub(super) fn try_next(&self) -> Option<Entry> {
         if let Err(error) = self.check() {
             return Some(Err(error));
         }
         let shared = &*self.connection.shared;
-        let drain = || {
+        shared.pop(self.id).or_else(|| {
             let drained = shared.drain();
             shared.pop(self.id).or(drained.err().map(Err))
-        };
-        let expire = || self.has_expired().then_some(Err(Error::Deadline));
-        shared.pop(self.id).or_else(drain).or_else(expire)
+        })
     }
 
     /// Takes the next entry, or registers the task to be woken when there is one or at the deadline.
@@ -64,7 +62,7 @@ impl Handle {
         }
     }
 
-    fn has_expired(&self) -> bool {
+    pub(super) fn has_expired(&self) -> bool {
         self.deadline.is_some_and(|at| at <= Instant::now())
     }
 

@@ -88,7 +88,15 @@ impl<T: Message, E: Message> PendingCall<T, E> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn try_wait(&mut self) -> Option<Result<T, CallError<E>>> {
-        self.handle.try_next().map(|entry| self.finish(entry))
+        if let Err(error) = self.handle.check() {
+            return Some(Err(CallError::from_error(error)));
+        }
+        let reply = self.handle.connection.shared.try_reply(self.handle.id);
+        if reply.is_none() && self.handle.has_expired() {
+            return Some(self.finish(Err(Error::Deadline)));
+        }
+        self.handle.done = reply.is_some();
+        reply
     }
 
     /// Has a callback called with the reply, by the thread that receives it; does not wait.

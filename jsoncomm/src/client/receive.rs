@@ -18,6 +18,14 @@ use crate::transport::{Datagram, ReceiveOutcome};
 /// How many datagrams are received in a row without waiting: as many as in one turn of a server.
 const TURN: usize = 32;
 
+/// Until when a call waits for its reply.
+#[derive(Clone, Copy)]
+enum Until {
+    /// It does not wait.
+    Now,
+    Deadline(Option<Instant>),
+}
+
 impl Shared {
     /// Waits for the reply to a call that has been sent. The call is over afterwards.
     pub(super) fn wait_for_reply<'s, T: Message, E: Message>(
@@ -28,7 +36,7 @@ impl Shared {
     ) -> Result<T, CallError<E>> {
         loop {
             let received = match self.lead_or_follow(table, &[id], deadline) {
-                Ok(Some(leader)) => self.receive_reply(leader, id, deadline),
+                Ok(Some(leader)) => self.receive_reply(leader, id, Until::Deadline(deadline)),
                 Ok(None) => Ok(None),
                 Err(why) => Err(why),
             };
@@ -48,15 +56,52 @@ impl Shared {
         }
     }
 
+    /// Returns the reply to a call if it has come; never waits. The call is over then.
+    pub(super) fn try_reply<T: Message, E: Message>(
+        &self,
+        id: u64,
+    ) -> Option<Result<T, CallError<E>>> {
+        for _ in 0..TURN {
+            let mut table = self.lock();
+            if let Some(entry) = table.pop(id) {
+                drop(table);
+                return Some(read_reply(entry));
+            }
+            let leader = self.try_lead(&mut table)?;
+            drop(table);
+            match self.receive_reply(leader, id, Until::Now) {
+                Ok(Some(reply)) => return Some(reply),
+                Ok(None) => {}
+                Err(Error::Deadline) => {
+                    let next_check = self.lock().next_check;
+                    if next_check.is_none_or(|at| Instant::now() < at) {
+                        break;
+                    }
+                    // Checks the server. An error shows in the slots, or when the next datagram is received.
+                    let _ = self.drain();
+                }
+                Err(why) => {
+                    self.cancel(id);
+                    return Some(Err(CallError::from_error(why)));
+                }
+            }
+        }
+        None
+    }
+
     /// Receives for all until the reply to this call has come, which is decoded where it was received, without a copy.
     fn receive_reply<T: Message, E: Message>(
         &self,
         mut leader: Leader<'_>,
         id: u64,
-        deadline: Option<Instant>,
+        until: Until,
     ) -> Result<Option<Result<T, CallError<E>>>, Error> {
         loop {
-            let datagram = match leader.receive_by(deadline) {
+            let received = match until {
+                Until::Now => leader.try_receive(),
+                Until::Deadline(deadline) => leader.receive_by(deadline),
+            };
+            let datagram = match received {
                 Ok(ReceiveOutcome::Datagram(datagram)) => datagram,
                 other => return self.stop_receiving(leader, other).map(|()| None),
             };
