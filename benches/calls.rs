@@ -68,7 +68,7 @@ impl Options {
 }
 
 /// The loads, with what their tables are called.
-const LOADS: [(Load, &str); 11] = [
+const LOADS: [(Load, &str); 16] = [
     (Load::Small, "One client, about 100 bytes of JSON each way"),
     (
         Load::Owned,
@@ -83,6 +83,23 @@ const LOADS: [(Load, &str); 11] = [
     (Load::Text(64 << 10), "64 KiB of text each way"),
     (Load::Text(1 << 20), "1 MiB of text each way"),
     (Load::Text(16 << 20), "16 MiB of text each way"),
+    (Load::Records(0), "A record that both sides own"),
+    (
+        Load::RecordAndFile,
+        "A record that both sides own and one descriptor each way",
+    ),
+    (
+        Load::Records(64 << 10),
+        "A record that both sides own, with 64 KiB of text",
+    ),
+    (
+        Load::Records(1 << 20),
+        "A record that both sides own, with 1 MiB of text",
+    ),
+    (
+        Load::Records(16 << 20),
+        "A record that both sides own, with 16 MiB of text",
+    ),
 ];
 
 /// `calls`: tables for each load.
@@ -138,11 +155,25 @@ pub(crate) fn allocations(words: &[&str]) -> Outcome {
     let options = Options::parse(words)?;
     let program = counts::program()?;
     for (load, title) in options.loads() {
-        let mut table = Table::new(&["allocations in a call", "socket", "client", "server"]);
+        let head = [
+            "allocations in a call",
+            "socket",
+            "client",
+            "server",
+            "of which values",
+        ];
+        let mut table = Table::new(&head);
         for (peer, wire) in options.rows(load) {
             if let Some(ends) = counts::allocations(&program, peer, wire, load)? {
                 let (client, server) = (often(ends.client), often(ends.server));
-                table.push(vec![peer.name().into(), wire.to_string(), client, server]);
+                let values = load.values().to_string();
+                table.push(vec![
+                    peer.name().into(),
+                    wire.to_string(),
+                    client,
+                    server,
+                    values,
+                ]);
             }
         }
         writeln!(io::stdout(), "\n{title}\n\n{table}")?;

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::time::Instant;
 
 use crate::Outcome;
+use crate::work::LABELS;
 
 /// The kind of socket that a case talks over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +58,11 @@ pub(crate) enum Load {
     Owned,
     /// One client, one call after the other, with one descriptor each way.
     Descriptor,
+    /// One client, one call after the other, with a record that both sides own, whose text has so many bytes or, if that
+    /// is 0, is a name.
+    Records(usize),
+    /// As `Records(0)`, with one descriptor each way.
+    RecordAndFile,
     /// One client, one call after the other, with a string of so many bytes each way.
     Text(usize),
     /// As `Small`, beside so many clients that have called once and stay connected.
@@ -74,7 +80,17 @@ impl Load {
     /// How many bytes of text it has.
     pub(crate) fn size(self) -> usize {
         match self {
-            Self::Text(size) => size,
+            Self::Text(size) | Self::Records(size) => size,
+            _ => 0,
+        }
+    }
+
+    /// How many allocations the values take that each end owns: strings, lists, and nothing of a library's own.
+    pub(crate) fn values(self) -> usize {
+        match self {
+            Self::Owned => 2,
+            Self::Text(_) => 1,
+            Self::Records(_) | Self::RecordAndFile => 2 + LABELS.len(),
             _ => 0,
         }
     }
@@ -87,10 +103,13 @@ impl fmt::Display for Load {
             Self::Small => return f.pad("small"),
             Self::Owned => return f.pad("owned"),
             Self::Descriptor => return f.pad("descriptor"),
+            Self::Records(0) => return f.pad("records"),
+            Self::RecordAndFile => return f.pad("records-descriptor"),
             Self::Clients(number) => ("clients", number),
             Self::Threads(number) => ("threads", number),
             Self::Window(number) => ("window", number),
             Self::Text(number) => ("text", number),
+            Self::Records(number) => ("records", number),
             Self::Idle(number) => ("idle", number),
             Self::Methods(number) => ("methods", number),
         };
@@ -108,6 +127,8 @@ impl FromStr for Load {
             "small" => Self::Small,
             "owned" => Self::Owned,
             "descriptor" => Self::Descriptor,
+            "records" => Self::Records(number),
+            "records-descriptor" => Self::RecordAndFile,
             "clients" => Self::Clients(number),
             "threads" => Self::Threads(number),
             "window" => Self::Window(number),

@@ -24,7 +24,7 @@ mod zbus;
 mod zlink;
 
 use crate::Outcome;
-use crate::case::{Peer, Wire};
+use crate::case::{Load, Peer, Wire};
 
 /// In the order of the rows.
 pub(crate) const ALL: &[&dyn Peer] = &[
@@ -69,17 +69,20 @@ pub(crate) fn find(name: &str) -> Outcome<&'static dyn Peer> {
 }
 
 /// Whose calls can be made with both ends in one thread.
-pub(crate) const TURNS: [&str; 4] = [
+pub(crate) const TURNS: [&str; 6] = [
     "by hand",
     "jsoncomm #[service]",
     "jsoncomm Handler",
     "jsoncomm bare",
+    "by hand, records",
+    "jsoncomm #[service], records",
 ];
 
-/// Makes so many small calls with both ends in one thread: nothing waits, and the same happens every time.
+/// Makes so many calls with both ends in one thread: nothing waits, and the same happens every time.
 pub(crate) fn turn(name: &str, wire: Wire, count: u64) -> Outcome {
     match name {
-        "by hand" => hand::turn(wire, count),
+        "by hand" => hand::turn(wire, Load::Small, count),
+        "by hand, records" => hand::turn(wire, Load::Records(0), count),
         _ => ours::turn(name, wire, count),
     }
 }

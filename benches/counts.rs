@@ -1,6 +1,7 @@
 //! What can be counted exactly: allocations and system calls.
 
 use std::env;
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
@@ -22,11 +23,13 @@ pub(crate) struct Ends<T> {
 /// How many calls are counted of a load: more where what surrounds them would show.
 fn calls(load: Load) -> u64 {
     match load {
-        Load::Text(1_048_577..) => 4,
-        Load::Text(65_537..) => 20,
-        Load::Text(_) => 200,
         Load::Clients(number) | Load::Threads(number) | Load::Window(number) => 100 * number as u64,
-        _ => 2000,
+        _ => match load.size() {
+            0 => 2000,
+            1..=65_536 => 200,
+            65_537..=1_048_576 => 20,
+            _ => 4,
+        },
     }
 }
 
@@ -40,8 +43,12 @@ pub(crate) fn program() -> Outcome<PathBuf> {
     cargo
         .args(["--bin", "counting", "--target-dir"])
         .arg(target);
-    if profile.ends_with("release") {
-        cargo.arg("--release");
+    match profile.file_name().and_then(OsStr::to_str) {
+        // The folder of the profile `dev`.
+        Some("debug") | None => {}
+        Some(name) => {
+            cargo.args(["--profile", name]);
+        }
     }
     cargo.arg("--no-default-features");
     for (feature, is_on) in [

@@ -72,6 +72,70 @@ impl Receipt {
     }
 }
 
+/// The labels of a [`Record`].
+pub(crate) const LABELS: [&str; 3] = ["urgent", "goods in transit", "to be weighed"];
+
+/// The weight of the record of this number: every other one has one.
+pub(crate) fn weight(number: u64) -> Option<f64> {
+    (number % 2 == 0).then_some(number as f64 / 8.0)
+}
+
+/// What a call and its answer carry where both ends own what they get: 112 bytes of JSON and more as its number grows. Each
+/// way to call has a type of its own, with the derives that it needs.
+macro_rules! record {
+    ($($derive:path),*) => {
+        #[derive(Debug, Clone, PartialEq, $($derive),*)]
+        pub(crate) struct Record {
+            pub(crate) number: u64,
+            pub(crate) text: String,
+            pub(crate) labels: Vec<String>,
+            pub(crate) weight: Option<f64>,
+        }
+
+        impl Record {
+            /// A record for a load, whose text has so many bytes or, if that is 0, is a name.
+            pub(crate) fn new(size: usize) -> Self {
+                let text = match size {
+                    0 => $crate::work::NAME.to_owned(),
+                    _ => $crate::work::text(size),
+                };
+                Self {
+                    number: 0,
+                    text,
+                    labels: $crate::work::LABELS.map(str::to_owned).into(),
+                    weight: None,
+                }
+            }
+
+            /// Makes it the record of this number. Every other one has a weight.
+            pub(crate) fn renumber(&mut self, number: u64) {
+                self.number = number;
+                self.weight = $crate::work::weight(number);
+            }
+
+            /// What the server does: numbers it anew.
+            pub(crate) fn keep(mut self) -> Self {
+                self.number = self.number.wrapping_add(1);
+                self
+            }
+
+            /// Whether this is the answer to that record.
+            pub(crate) fn check(&self, sent: &Self) -> $crate::Outcome {
+                let is_kept = self.number == sent.number.wrapping_add(1)
+                    && self.text == sent.text
+                    && self.labels == sent.labels
+                    && self.weight == sent.weight;
+                if is_kept {
+                    Ok(())
+                } else {
+                    Err(format!("wrong answer to record {}", sent.number).into())
+                }
+            }
+        }
+    };
+}
+pub(crate) use record;
+
 /// A text of so many bytes with nothing in it that JSON escapes.
 pub(crate) fn text(size: usize) -> String {
     "The quick brown fox jumps over the lazy dog; "

@@ -4,6 +4,8 @@
 //! the answer written into a buffer that stays, one `sendmsg`. Client: `sendmsg`, `recvmsg` with `SO_RCVTIMEO`. The
 //! envelope is that of jsoncomm; nothing is checked that serde does not check, but the id and the method.
 
+mod records;
+
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Mutex;
@@ -129,6 +131,7 @@ impl Peer for Hand {
                 answer(text, out, "bench.orders.echo", work)?;
                 Ok(None)
             }),
+            Load::Records(_) | Load::RecordAndFile => records::serve(at, ready),
         }
     }
 
@@ -136,7 +139,11 @@ impl Peer for Hand {
         if let Load::Threads(_) = at.load {
             return Ok(Box::new(Turns::new(at)?));
         }
-        Ok(Box::new(Client::new(at)?))
+        let client = Client::new(at)?;
+        Ok(match at.load {
+            Load::Records(_) | Load::RecordAndFile => Box::new(records::Records::new(client)),
+            _ => Box::new(client),
+        })
     }
 }
 
@@ -292,6 +299,7 @@ impl Caller for Client {
                     check_text(&text, &came)?;
                     self.text = text;
                 }
+                Load::Records(_) | Load::RecordAndFile => return Err("another client's".into()),
             }
             laps.lap();
         }
@@ -299,13 +307,13 @@ impl Caller for Client {
     }
 }
 
-/// Makes so many small calls with both ends in one thread, for counting instructions.
-pub(super) fn turn(wire: Wire, count: u64) -> Outcome {
+/// Makes so many calls of a load with both ends in one thread, for counting instructions.
+pub(super) fn turn(wire: Wire, load: Load, count: u64) -> Outcome {
     let directory = tempfile::tempdir()?;
     let at = At {
         path: directory.path().join("socket"),
         wire,
-        load: Load::Small,
+        load,
     };
     let door = net::door(&at)?;
     let mut client = Client::new(&at)?;
@@ -314,6 +322,9 @@ pub(super) fn turn(wire: Wire, count: u64) -> Outcome {
         _ => net::admit(&door, &at)?,
     };
     let mut texts = Texts::new(&at);
+    if let Load::Records(_) = load {
+        return records::turn(client, &server, &mut texts, count);
+    }
     for number in 0..count {
         client.send("bench.orders.submit", Order::new(number))?;
         let (came, text, out) = texts.receive::<false>(&server, RecvFlags::DONTWAIT)?;

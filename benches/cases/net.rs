@@ -38,20 +38,22 @@ fn socket(at: &At) -> io::Result<OwnedFd> {
 
 /// Large texts need a large send buffer; others have the default.
 fn enlarge(socket: &OwnedFd, at: &At) -> io::Result<()> {
-    if let Load::Text(size) = at.load {
-        let size = size.saturating_mul(2).min(4 << 20);
-        sockopt::set_socket_send_buffer_size(socket, size)?;
+    match at.load.size() {
+        0 => Ok(()),
+        size => {
+            let size = size.saturating_mul(2).min(4 << 20);
+            Ok(sockopt::set_socket_send_buffer_size(socket, size)?)
+        }
     }
-    Ok(())
 }
 
 /// Where one datagram of the case fits, whatever it is.
 fn room(at: &At) -> Vec<u8> {
     vec![
         0;
-        match at.load {
-            Load::Text(_) => jsoncomm::socket::DATAGRAM_MAX,
-            _ => 4096,
+        match at.load.size() {
+            0 => 4096,
+            _ => jsoncomm::socket::DATAGRAM_MAX,
         }
     ]
 }
@@ -88,7 +90,7 @@ pub(super) fn admit(door: &OwnedFd, at: &At) -> io::Result<OwnedFd> {
 
 /// The file that is passed, where one is.
 pub(super) fn null(at: &At) -> io::Result<Option<File>> {
-    let passes = at.load == Load::Descriptor;
+    let passes = matches!(at.load, Load::Descriptor | Load::RecordAndFile);
     passes.then(|| File::open("/dev/null")).transpose()
 }
 

@@ -1,6 +1,7 @@
 //! jsoncomm: a stub of a service, an enum of requests, the bare wire.
 
 mod many;
+mod records;
 mod turns;
 
 use std::collections::VecDeque;
@@ -144,9 +145,9 @@ pub(super) fn kind(wire: Wire) -> Kind {
 
 /// The most a message of the case has, with its envelope.
 fn most(at: &At) -> usize {
-    match at.load {
-        Load::Text(size) => size + 4096,
-        _ => Limits::default().message,
+    match at.load.size() {
+        0 => Limits::default().message,
+        size => size + 4096,
     }
 }
 
@@ -223,9 +224,14 @@ impl Peer for Stub {
         let mut server = server(at)?;
         server.set_busy_poll(self.busy_poll);
         let endpoint = server.bind(&at.path, kind(at.wire))?;
-        let endpoint = endpoint.serve::<dyn Orders>();
-        if let Load::Methods(number) = at.load {
-            many::serve(endpoint, number);
+        match at.load {
+            Load::Records(_) | Load::RecordAndFile => {
+                endpoint.serve::<dyn records::Records>();
+            }
+            Load::Methods(number) => many::serve(endpoint.serve::<dyn Orders>(), number),
+            _ => {
+                endpoint.serve::<dyn Orders>();
+            }
         }
         ready()?;
         Ok(server.run(&mut Desk)?)
@@ -242,6 +248,9 @@ impl Peer for Stub {
             _ => connection(at)?,
         };
         connection.set_busy_poll(self.busy_poll);
+        if let Load::Records(_) | Load::RecordAndFile = at.load {
+            return Ok(Box::new(records::Client::new(connection, at)?));
+        }
         Ok(Box::new(StubClient {
             orders: OrdersClient::new(connection),
             null: super::net::null(at)?,
@@ -306,6 +315,7 @@ impl Caller for StubClient {
                     check_null(number, passed.file.as_fd())?;
                 }
                 Load::Text(_) => check_text(&self.text, &orders.echo(&self.text)?)?,
+                Load::Records(_) | Load::RecordAndFile => return Err("another client's".into()),
             }
             laps.lap();
         }

@@ -109,7 +109,11 @@ impl Peer for Tarpc {
     }
 
     fn does(&self, wire: Wire, load: Load) -> bool {
-        wire == Wire::Stream && !matches!(load, Load::Descriptor | Load::Threads(_))
+        wire == Wire::Stream
+            && !matches!(
+                load,
+                Load::Descriptor | Load::Threads(_) | Load::Records(_) | Load::RecordAndFile
+            )
     }
 
     fn serve(&self, at: &At, ready: &dyn Fn() -> Outcome) -> Outcome {

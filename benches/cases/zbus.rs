@@ -47,7 +47,11 @@ impl Peer for Zbus {
     }
 
     fn does(&self, wire: Wire, load: Load) -> bool {
-        wire == Wire::Stream && !matches!(load, Load::Owned | Load::Threads(_))
+        wire == Wire::Stream
+            && !matches!(
+                load,
+                Load::Owned | Load::Threads(_) | Load::Records(_) | Load::RecordAndFile
+            )
     }
 
     fn serve(&self, at: &At, ready: &dyn Fn() -> Outcome) -> Outcome {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use jsoncomm::socket::Socket;
 use jsoncomm::{Connection, Kind, Message, Server};
 
+use super::records::{Record, Records, RecordsClient};
 use super::{Ask, Desk, Orders, OrdersClient, kind};
 use crate::Outcome;
 use crate::case::Wire;
@@ -55,6 +56,23 @@ pub(in crate::cases) fn turn(name: &str, wire: Wire, count: u64) -> Outcome {
                     }
                 };
                 receipt.check(number)?;
+            }
+        }
+        "jsoncomm #[service], records" => {
+            endpoint.serve::<dyn Records>();
+            let records = RecordsClient::new(Connection::connect(&path, kind)?).start();
+            settle(&mut server, kind)?;
+            let mut record = Record::new(0);
+            for number in 0..count {
+                record.renumber(number);
+                let mut call = records.keep(record.clone())?;
+                let came = loop {
+                    take_turn(&mut server)?;
+                    if let Some(came) = call.try_wait() {
+                        break came?;
+                    }
+                };
+                came.check(&record)?;
             }
         }
         "jsoncomm Handler" => {
