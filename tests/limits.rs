@@ -1,5 +1,6 @@
 //! Each field of `Limits` that a peer can reach: at, below and above the limit.
 
+mod batches;
 mod in_flight;
 mod users;
 mod waiting;

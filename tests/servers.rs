@@ -4,6 +4,8 @@
 extern crate jsoncomm_watchdog;
 
 #[cfg(test)]
+mod batches;
+#[cfg(test)]
 mod control;
 #[cfg(test)]
 mod death;

@@ -18,6 +18,7 @@
 //! place, since `method` or `id` says as what; then the rest is read. Where the body comes first, it is skipped and decoded
 //! last.
 
+mod batch;
 mod error;
 mod find;
 mod id;
@@ -32,6 +33,7 @@ use crate::json::{Cursor, repeated};
 use crate::limits::Depth;
 use crate::message::{self, Unpacker};
 
+pub(crate) use batch::{is_batch, split};
 pub(crate) use error::{ErrorObject, unreadable};
 pub(crate) use find::{MessageKind, find_id, front_id, kind_of};
 pub(crate) use id::Id;
@@ -79,8 +81,7 @@ impl<'t> Envelope<'t> {
     ///
     /// The error says what is wrong; [`find_id`] finds the id to send it to.
     pub(crate) fn open(text: &'t [u8], depth: Depth) -> Result<Self, Fault> {
-        let text = std::str::from_utf8(text)
-            .map_err(|error| Fault::new(Fault::PARSE_ERROR, format!("not UTF-8: {error}")))?;
+        let text = utf8(text)?;
         let usual = text.starts_with(USUAL);
         let members = if usual {
             ObjectReader::behind(text, USUAL.len())
@@ -332,6 +333,11 @@ impl<'t> Envelope<'t> {
 const BOTH: &str = "both a call and a response";
 const BAD_ID: &str = "id is neither an integer nor a string";
 const BAD_TIMEOUT: &str = "timeout is not a whole number of milliseconds";
+
+fn utf8(text: &[u8]) -> Result<&str, Fault> {
+    std::str::from_utf8(text)
+        .map_err(|error| Fault::new(Fault::PARSE_ERROR, format!("not UTF-8: {error}")))
+}
 
 fn invalid(reason: impl Into<String>) -> Fault {
     Fault::new(Fault::INVALID_REQUEST, reason)

@@ -15,7 +15,7 @@ pub const DATAGRAM_MAX: usize = 4_263_616;
 ///
 /// | bounds | fields |
 /// |---|---|
-/// | a message | [`message`](Limits::message), [`depth`](Limits::depth), [`descriptors`](Limits::descriptors) |
+/// | a message | [`message`](Limits::message), [`depth`](Limits::depth), [`descriptors`](Limits::descriptors), [`batch`](Limits::batch) |
 /// | connections | [`connections`](Limits::connections), [`user_connections`](Limits::user_connections), [`user_closing`](Limits::user_closing) |
 /// | queued replies | [`backlog_replies`](Limits::backlog_replies), [`backlog_bytes`](Limits::backlog_bytes), [`backlog_peers`](Limits::backlog_peers), [`user_backlog_bytes`](Limits::user_backlog_bytes), [`user_descriptors`](Limits::user_descriptors) |
 /// | deferred calls | [`deferred`](Limits::deferred), [`user_deferred`](Limits::user_deferred), [`deferred_total`](Limits::deferred_total), [`timeout`](Limits::timeout) |
@@ -50,6 +50,13 @@ pub struct Limits {
     ///
     /// A message with more is refused with [`Fault::INVALID_DESCRIPTORS`](crate::Fault::INVALID_DESCRIPTORS).
     pub descriptors: usize,
+    /// Calls in one batch, which is an array of calls in one message. Default 64. A longer batch is refused whole.
+    ///
+    /// Each counts as one message of [`messages_per_turn`](Limits::messages_per_turn). What is left when the turn ends is kept,
+    /// and counts as queued in [`user_backlog_bytes`](Limits::user_backlog_bytes) with all bytes of the batch; if that is used
+    /// up, the calls that are left are refused with [`Fault::BUSY`](crate::Fault::BUSY). Nothing more is read from the
+    /// connection or datagram socket until they have been handled.
+    pub batch: usize,
     /// Connections of a server, over all endpoints. Default 1024, at most three quarters of `RLIMIT_NOFILE`.
     ///
     /// One more is accepted and closed at once. With [`with_pidfds`](crate::Endpoint::with_pidfds) a connection needs two
@@ -168,6 +175,7 @@ impl Default for Limits {
             message: 1 << 20,
             depth: 64,
             descriptors: 16,
+            batch: 64,
             connections: 1024,
             user_connections: 256,
             user_closing: 64,

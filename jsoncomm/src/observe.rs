@@ -169,7 +169,7 @@ const CODES: [i64; 13] = [
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Counts {
-    /// Datagrams received, valid or not.
+    /// Datagrams received, valid or not. A batch is one, and each of its calls counts as handled or refused.
     pub received: u64,
     /// Received messages that came in a memfd because of their size.
     pub large_messages: u64,

@@ -71,9 +71,12 @@ fn very_deep_messages_fail_only_their_own_call() {
     for kind in KINDS {
         let mut served = Served::start(kind, limits(usize::MAX));
         let (known, unknown) = ((Fault::PARSE_ERROR, Some(5)), (Fault::PARSE_ERROR, None));
-        for text in [&array, &object, &open] {
+        for text in [&object, &open] {
             served.assert_refused(text, 1, unknown, None);
         }
+        // A batch, whose only element is too deep.
+        let replies = served.ask(&array, 0);
+        assert_eq!(replies[0]["error"]["code"], Fault::PARSE_ERROR);
         for deep in [&array, &object] {
             for params in [
                 deep,

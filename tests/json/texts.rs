@@ -271,22 +271,6 @@ fn a_call_may_use_any_equivalent_spelling_of_json() {
     }
 }
 
-#[test]
-fn a_batch_of_any_length_is_refused() {
-    alone!();
-    for kind in KINDS {
-        let mut served = Served::start(kind, Limits::default());
-        for text in [
-            "[]".repeat(30_000),
-            format!("[{}[]]", "[],".repeat(30_000)),
-            String::from(" ["),
-        ] {
-            served.assert_refused(text, 1, (Fault::INVALID_REQUEST, None), None);
-        }
-        served.stop();
-    }
-}
-
 /// Returns replies with `VALUE` replaced by each of the values.
 fn replies(template: &str, values: &[&[u8]]) -> Vec<Vec<u8>> {
     values.iter().map(|value| with(template, value)).collect()

@@ -21,9 +21,6 @@ impl<'t> ObjectReader<'t> {
     pub(super) fn open(text: &'t str) -> Result<Self, Fault> {
         let mut at = Cursor::new(text);
         if !at.over(b'{') {
-            if at.peek() == b'[' {
-                return Err(invalid("a batch is not accepted"));
-            }
             // The fault tells a text that is not JSON from another JSON value.
             at.skip().map_err(not_json)?;
             ended(&mut at)?;
@@ -116,7 +113,7 @@ fn blamed(name: &str, error: DecodeError) -> Fault {
     }
 }
 
-fn not_json(error: json::Error) -> Fault {
+pub(super) fn not_json(error: json::Error) -> Fault {
     DecodeError::from(error).into()
 }
 
@@ -132,7 +129,7 @@ pub(super) fn find<'t>(object: &'t str, name: &str) -> Option<&'t str> {
     None
 }
 
-fn ended(at: &mut Cursor<'_>) -> Result<(), Fault> {
+pub(super) fn ended(at: &mut Cursor<'_>) -> Result<(), Fault> {
     if at.is_at_end() {
         Ok(())
     } else {

@@ -275,12 +275,15 @@ impl PendingReplies {
         &self,
         route: &ReplyRoute,
         id: DeferredId,
-        reply: Option<PostedReply>,
+        mut reply: Option<PostedReply>,
     ) -> bool {
         let mut state = lock(&self.state);
         let mut removed = None;
         let wanted = if let Some(call) = state.current(id) {
             call.replied = true;
+            if let Some(post) = &mut reply {
+                post.reply.at_once = true;
+            }
             true
         } else {
             removed = self.remove(&mut state, route, id);

@@ -31,6 +31,8 @@ pub(crate) enum SendOutcome {
 pub(crate) struct QueuedReply {
     pub(crate) text: Vec<u8>,
     pub(crate) fds: Vec<OwnedFd>,
+    /// It was sent before the call's handler had returned.
+    pub(super) at_once: bool,
     /// Set for an item of a stream, which sends the next item then.
     pub(crate) observer: Option<Arc<dyn SendObserver>>,
     /// What it costs its recipient's user while it waits.
@@ -98,6 +100,7 @@ impl From<Vec<u8>> for QueuedReply {
         Self {
             text,
             fds: Vec::new(),
+            at_once: false,
             observer: None,
             charge: None,
         }
@@ -136,6 +139,14 @@ impl OutgoingReply<'_> {
     /// Returns true for an item of a stream, which reports its own failure to the caller.
     pub(crate) fn is_item(&self) -> bool {
         matches!(self, Self::Queued(reply) if reply.is_item())
+    }
+
+    /// Returns true for a reply without descriptors that was given before the call's handler had returned.
+    pub(crate) fn is_given_at_once(&self) -> bool {
+        match self {
+            Self::Borrowed(_, fds) => fds.is_empty(),
+            Self::Queued(reply) => reply.at_once && reply.fds.is_empty(),
+        }
     }
 
     /// Reports the outcome to the observer, if there is one.

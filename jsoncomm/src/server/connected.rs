@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::batch::Batch;
 use super::lingering::Lingering;
 use super::sending::{Attempt, ReplySocket, Writer, fault_instead};
 use super::source::{
@@ -38,6 +39,8 @@ pub(super) struct Connected<S> {
     /// Counts the connection to its user; `None` if the user has too many.
     pub(super) charge: Option<Charge>,
     drain: DrainPolicy,
+    /// What is left of a batch. Nothing is read until it is done.
+    pub(super) batch: Option<Box<Batch>>,
     /// The program has said who the peer is.
     vouched_for: bool,
     /// The server stops when the connection is closed.
@@ -106,6 +109,7 @@ impl<S> Connected<S> {
             authorized: None,
             account,
             drain: DrainPolicy::default(),
+            batch: None,
             vouched_for: false,
             stops_server: false,
             parked,
@@ -226,7 +230,11 @@ impl<S> Connected<S> {
     }
 
     /// Reads and dispatches messages, at most a turn's share.
-    fn read(&mut self, turn: Turn<'_, S>) -> SourceAction {
+    fn read(&mut self, mut turn: Turn<'_, S>) -> SourceAction {
+        let mut share = Share::of(&turn.context.limits);
+        if self.batch.is_some() {
+            self.resume_batch(&mut turn, &mut share);
+        }
         let caller = Caller {
             key: turn.key.to_bits(),
             to: None,
@@ -234,8 +242,11 @@ impl<S> Connected<S> {
             peer: self.peer.as_ref(),
         };
         let writer = &mut self.writer;
-        let mut share = Share::of(&turn.context.limits);
-        while share.is_left() && writer.is_clear() && turn.context.is_own_process() {
+        while self.batch.is_none()
+            && share.is_left()
+            && writer.is_clear()
+            && turn.context.is_own_process()
+        {
             let mut datagram = match writer.socket.transport.receive(turn.inbox, Wait::Never) {
                 Ok(ReceiveOutcome::Datagram(datagram)) => datagram,
                 Ok(ReceiveOutcome::Empty) => {
@@ -257,7 +268,12 @@ impl<S> Connected<S> {
                 fds: Fds::new(),
                 bare,
             };
-            dispatch_datagram(&self.routes, turn.state, &mut dispatch, &mut datagram, true);
+            let (routes, state) = (&*self.routes, &mut *turn.state);
+            let batch = dispatch_datagram(routes, state, &mut dispatch, &mut datagram, true);
+            if let Some(mut batch) = batch {
+                let is_left = batch.run(routes, state, &mut dispatch, &mut share);
+                self.batch = is_left.then_some(batch);
+            }
             if self.account.is_overdrawn() {
                 writer.disconnect(turn.context, DisconnectReason::UnusedFds);
             } else if self.account.must_wait() {
@@ -267,7 +283,41 @@ impl<S> Connected<S> {
                 break;
             }
         }
-        writer.next()
+        self.next()
+    }
+
+    /// Goes on with what is left of a batch.
+    #[inline(never)]
+    fn resume_batch(&mut self, turn: &mut Turn<'_, S>, share: &mut Share) {
+        let Some(mut batch) = self.batch.take() else {
+            return;
+        };
+        share.take_element();
+        let caller = Caller {
+            key: turn.key.to_bits(),
+            to: None,
+            account: &self.account,
+            peer: self.peer.as_ref(),
+        };
+        let mut dispatch = Dispatch {
+            context: &mut *turn.context,
+            sink: &mut self.writer,
+            caller: &caller,
+            text: b"",
+            fds: Fds::new(),
+            bare: false,
+        };
+        let is_left = batch.run(&self.routes, turn.state, &mut dispatch, share);
+        self.batch = is_left.then_some(batch);
+    }
+
+    /// Returns what to do with the connection next. What is left of a batch gets a turn at once, unless replies wait.
+    pub(super) fn next(&self) -> SourceAction {
+        if self.batch.is_some() && self.writer.is_clear() {
+            SourceAction::Ignore(Some(Instant::now()))
+        } else {
+            self.writer.next()
+        }
     }
 }
 
@@ -396,9 +446,15 @@ impl Writer for ConnectionWriter {
         self.queue.withdraw(id)
     }
 
-    fn count_malformed(&mut self, context: &mut ServerContext) {
-        if self.malformed.exceeds(&context.limits) {
-            self.disconnect(context, DisconnectReason::Malformed);
-        }
+    fn is_clear(&self) -> bool {
+        self.is_clear()
+    }
+
+    fn count_malformed(&mut self, limits: &Limits) -> bool {
+        self.malformed.exceeds(limits)
+    }
+
+    fn disconnect(&mut self, context: &mut ServerContext, reason: DisconnectReason) {
+        self.disconnect(context, reason);
     }
 }

@@ -5,6 +5,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::batch::Batch;
 use super::sending::{Attempt, ReplySocket, Writer, fault_instead};
 use super::source::{
     DrainPolicy, Share, SourceAction, Turn, close_if_empty, close_shared, dispatch_datagram,
@@ -39,10 +40,20 @@ pub(super) struct Datagrams<S> {
     /// When the timer is due, so that it is not set twice.
     timer: Option<Instant>,
     drain: DrainPolicy,
+    /// What is left of a batch. Nothing is read until it is done.
+    pub(super) batch: Option<Box<UnfinishedBatch>>,
     /// Other processes may have the socket as well, and serve there when this server is gone.
     shared: bool,
     /// The server is shutting down: nothing new is received.
     retired: bool,
+}
+
+/// What is left of a batch, and who sent it.
+pub(super) struct UnfinishedBatch {
+    batch: Box<Batch>,
+    to: Option<Name>,
+    account: Arc<Account>,
+    peer: Option<Peer>,
 }
 
 /// The part of an endpoint that replies are sent with.
@@ -68,6 +79,7 @@ impl<S> Datagrams<S> {
             last: None,
             timer: None,
             drain: DrainPolicy::default(),
+            batch: None,
             shared: false,
             retired: false,
         }
@@ -119,8 +131,15 @@ impl<S> Datagrams<S> {
             self.timer = None;
             self.sender.retry(turn.context);
         }
+        if self.batch.is_some() && turn.cause == Cause::Ready {
+            // Its own turn comes by timer, maybe in the same round.
+            return SourceAction::Keep(self.set_timer());
+        }
         let mut share = Share::of(&turn.context.limits);
-        while share.is_left() && turn.context.is_own_process() {
+        if self.batch.is_some() {
+            self.resume_batch(&mut turn, &mut share);
+        }
+        while self.batch.is_none() && share.is_left() && turn.context.is_own_process() {
             // Waits until more of what the user of the last message has sent is closed: the next message can be from any
             // user, and could bring more of it. What arrives at a shared socket in a shutdown is for other processes.
             if self.must_wait(turn.key) || (self.shared && self.retired) {
@@ -130,7 +149,7 @@ impl<S> Datagrams<S> {
             match transport.receive(turn.inbox, Wait::Never) {
                 Ok(ReceiveOutcome::Datagram(datagram)) => {
                     share.take(turn.inbox.text(&datagram));
-                    self.handle(&mut turn, datagram);
+                    self.handle(&mut turn, datagram, &mut share);
                     if share.taken == 1 && !self.drain.looks() {
                         break;
                     }
@@ -157,7 +176,7 @@ impl<S> Datagrams<S> {
         last.is_some_and(|account| account.must_wait() && account.wait_to_read(key.to_bits()))
     }
 
-    fn handle(&mut self, turn: &mut Turn<'_, S>, mut datagram: Datagram) {
+    fn handle(&mut self, turn: &mut Turn<'_, S>, mut datagram: Datagram, share: &mut Share) {
         let (context, inbox) = (&mut *turn.context, &*turn.inbox);
         let sender = Peer::of_message(datagram.credentials, datagram.pidfd.take());
         let user = sender.as_ref().map(Peer::uid);
@@ -193,12 +212,54 @@ impl<S> Datagrams<S> {
             bare,
         };
         let (routes, state) = (&*self.routes, &mut *turn.state);
-        dispatch_datagram(routes, state, &mut dispatch, &mut datagram, authorized);
+        let batch = dispatch_datagram(routes, state, &mut dispatch, &mut datagram, authorized);
+        let Some(mut batch) = batch else {
+            return;
+        };
+        if batch.run(routes, state, &mut dispatch, share) {
+            self.batch = Some(Box::new(UnfinishedBatch {
+                batch,
+                to: to.copied(),
+                account: Arc::clone(account),
+                peer: peer.cloned(),
+            }));
+        }
     }
 
-    /// Sets the timer to when the first peer that is full is to be tried again. Returns the time if it was set.
+    /// Goes on with what is left of a batch.
+    #[inline(never)]
+    fn resume_batch(&mut self, turn: &mut Turn<'_, S>, share: &mut Share) {
+        let Some(mut unfinished) = self.batch.take() else {
+            return;
+        };
+        share.take_element();
+        let caller = Caller {
+            key: turn.key.to_bits(),
+            to: unfinished.to.as_ref(),
+            account: &unfinished.account,
+            peer: unfinished.peer.as_ref(),
+        };
+        let peer = caller.peer.map(Peer::credentials);
+        let mut dispatch = Dispatch {
+            context: &mut *turn.context,
+            sink: &mut self.sender.writer(caller.to, caller.account, peer),
+            caller: &caller,
+            text: b"",
+            fds: Fds::new(),
+            bare: false,
+        };
+        let batch = &mut unfinished.batch;
+        if batch.run(&self.routes, turn.state, &mut dispatch, share) {
+            self.batch = Some(unfinished);
+        }
+    }
+
+    /// Sets the timer to when the first peer that is full is to be tried again, or to now if a batch is not done. Returns the time
+    /// if it was set.
     pub(super) fn set_timer(&mut self) -> Option<Instant> {
-        let earliest = self.sender.backlogs.values().map(Backlog::due).min();
+        let backlogs = self.sender.backlogs.values().map(Backlog::due);
+        let batch = self.batch.as_ref().map(|_| Instant::now());
+        let earliest = backlogs.chain(batch).min();
         SourceAction::set_timer(&mut self.timer, earliest)
     }
 }

@@ -49,7 +49,7 @@ impl<S> Server<S> {
         for key in self.context.accounts.resumed.take() {
             let key = Key::from_bits(key);
             self.act_on(key, |source| match source {
-                Source::Connection(connection) => connection.writer.next(),
+                Source::Connection(connection) => connection.next(),
                 _ => SourceAction::READ,
             });
         }

@@ -8,6 +8,7 @@
     reason = "a helper that fails has failed its test"
 )]
 
+mod batches;
 mod closing;
 mod holding;
 mod identity;
@@ -287,6 +288,7 @@ impl World {
         well &= self.finish(echo) == Some(text);
         well &= self.later();
         well &= self.cancel();
+        well &= self.batch();
         let relay = self.stub().relay(4);
         well &= self.finish(relay) == Some(8);
         let adopted = PairsClient::new(self.adopted.clone()).start().double(3);

@@ -14,7 +14,8 @@ use std::sync::Arc;
 use crate::accounts::{Account, Charge, Cost, InFlight, Order};
 use crate::envelope::{self, Id};
 use crate::error::{Error, Fault};
-use crate::observe::UndeliveredReason;
+use crate::limits::Limits;
+use crate::observe::{DisconnectReason, UndeliveredReason};
 use crate::queue::{OutgoingReply, QueuedReply, SendOutcome, SendQueue, WaitsFor};
 use crate::service::{ReplySink, ServerContext};
 use crate::sys::OsError;
@@ -196,8 +197,18 @@ pub(super) trait Writer {
     /// Drops the reply to a cancelled call if it is held back. Returns true if it was.
     fn withdraw(&mut self, id: &Id<'_>) -> bool;
 
-    /// Counts a message that was no call.
-    fn count_malformed(&mut self, _: &mut ServerContext) {}
+    /// Returns true if the peer may be read from.
+    fn is_clear(&self) -> bool {
+        true
+    }
+
+    /// Counts a message that was no call. Returns true if there are too many.
+    fn count_malformed(&mut self, _: &Limits) -> bool {
+        false
+    }
+
+    /// Disconnects the peer, if it has a connection.
+    fn disconnect(&mut self, _: &mut ServerContext, _: DisconnectReason) {}
 }
 
 impl<W: Writer> ReplySink for W {
@@ -217,12 +228,25 @@ impl<W: Writer> ReplySink for W {
         }
     }
 
+    fn send_now(&mut self, context: &mut ServerContext, text: &[u8]) -> bool {
+        let reply = OutgoingReply::Borrowed(text, &[]);
+        context.is_own_process() && matches!(self.offer(context, &reply), Attempt::Sent)
+    }
+
+    fn is_clear(&self) -> bool {
+        Writer::is_clear(self)
+    }
+
     fn withdraw(&mut self, id: &Id<'_>) -> bool {
         Writer::withdraw(self, id)
     }
 
-    fn count_malformed(&mut self, context: &mut ServerContext) {
-        Writer::count_malformed(self, context);
+    fn count_malformed(&mut self, limits: &Limits) -> bool {
+        Writer::count_malformed(self, limits)
+    }
+
+    fn disconnect(&mut self, context: &mut ServerContext, reason: DisconnectReason) {
+        Writer::disconnect(self, context, reason);
     }
 }
 

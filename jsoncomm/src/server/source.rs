@@ -5,6 +5,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::batch::Batch;
+use crate::envelope;
 use crate::error::{Error, Fault};
 use crate::limits::Limits;
 use crate::observe::EventKind;
@@ -116,6 +118,11 @@ impl Share {
         self.taken += 1;
         self.bytes = self.bytes.saturating_sub(message.len());
     }
+
+    /// Takes the share of an element of a batch, whose bytes have been taken with the batch.
+    pub(super) fn take_element(&mut self) {
+        self.messages = self.messages.saturating_sub(1);
+    }
 }
 
 /// Shuts a socket down, and closes it if nothing is unread in it; returns it otherwise. It is shut down first, or a peer
@@ -146,14 +153,14 @@ pub(super) fn close_shared(socket: impl AsFd + Send + 'static, context: &ServerC
     }
 }
 
-/// Checks a datagram that has been received, and dispatches or refuses it.
+/// Checks a datagram that has been received, and dispatches or refuses it. Returns a batch to be run.
 pub(super) fn dispatch_datagram<S>(
     routes: &Routes<S>,
     state: &mut S,
     dispatch: &mut Dispatch<'_>,
     datagram: &mut Datagram,
     authorized: bool,
-) {
+) -> Option<Box<Batch>> {
     dispatch.context.counts.received += 1;
     let fault = if datagram.is_plain() && authorized {
         None
@@ -161,12 +168,17 @@ pub(super) fn dispatch_datagram<S>(
         find_fault(dispatch, datagram, authorized, routes.descriptors)
     };
     dispatch.fds = std::mem::take(&mut datagram.fds);
+    let may_be_batch = dispatch.text.first() != Some(&b'{') && !dispatch.bare;
+    if may_be_batch && envelope::is_batch(dispatch.text) {
+        return Batch::begin(dispatch, fault);
+    }
     match fault {
         None => routes.dispatch(state, dispatch),
         Some(fault) => dispatch.refuse(None, &fault),
     }
     // Closed before the caller looks at what its user has left unused.
     drop(std::mem::take(&mut dispatch.fds));
+    None
 }
 
 /// Makes the fault for a peer that the endpoint's rule does not authorize.

@@ -45,6 +45,15 @@ impl<S> Server<S> {
         waiting.sum()
     }
 
+    /// Returns true if what is left of a batch waits for its next turn.
+    pub(super) fn has_batch(&self) -> bool {
+        self.reactor.sources().any(|source| match &**source {
+            Source::Datagrams(endpoint) => endpoint.batch.is_some(),
+            Source::Connection(connection) => connection.batch.is_some(),
+            _ => false,
+        })
+    }
+
     /// Sets a callback for events. It runs on the server's thread, in the middle of a dispatch, so it must not wait.
     ///
     /// Events of the same kind about the same user are reported once per

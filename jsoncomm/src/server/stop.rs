@@ -74,7 +74,7 @@ impl<S> Server<S> {
         let Some(end) = self.stopping else {
             return false;
         };
-        let busy = self.context.pending.is_busy() || self.waiting() > 0;
+        let busy = self.context.pending.is_busy() || self.waiting() > 0 || self.has_batch();
         if Instant::now() < end && (busy || !idle) {
             if !busy {
                 // One more turn, in case something has arrived meanwhile.

@@ -8,7 +8,7 @@ use crate::error::{EncodeError, Fault};
 use crate::fds::Fds;
 use crate::limits::Limits;
 use crate::message::Packer;
-use crate::observe::{Counts, EventKind, Observer, UndeliveredReason};
+use crate::observe::{Counts, DisconnectReason, EventKind, Observer, UndeliveredReason};
 use crate::peer::Peer;
 use crate::queue::{Caller, OutgoingReply, PendingReplies, PostedReply};
 use crate::reply::{encode_fault, encode_within};
@@ -20,12 +20,21 @@ pub(crate) trait ReplySink {
     /// disconnect the peer.
     fn deliver(&mut self, context: &mut ServerContext, reply: OutgoingReply<'_>);
 
+    /// Sends a text without descriptors if that is possible now. Otherwise returns false and leaves nothing behind.
+    fn send_now(&mut self, context: &mut ServerContext, text: &[u8]) -> bool;
+
+    /// Returns true if the peer may be read from (backpressure).
+    fn is_clear(&self) -> bool;
+
     /// Drops the reply to a cancelled call if it is held back until descriptors are read, and returns true. A reply that
     /// waits for room stays.
     fn withdraw(&mut self, id: &Id<'_>) -> bool;
 
-    /// Counts a message that was no call, and disconnects a peer that sends too many.
-    fn count_malformed(&mut self, context: &mut ServerContext);
+    /// Counts a message that was no call. Returns true if the peer has sent too many.
+    fn count_malformed(&mut self, limits: &Limits) -> bool;
+
+    /// Disconnects the peer, if it has a connection.
+    fn disconnect(&mut self, context: &mut ServerContext, reason: DisconnectReason);
 }
 
 /// What every dispatch of a server shares: limits, accounting, counters and buffers.
@@ -39,6 +48,8 @@ pub(crate) struct ServerContext {
     pub(crate) stopping: bool,
     /// A buffer to encode replies into.
     reply_buffer: Vec<u8>,
+    /// A buffer to gather the replies of a batch in.
+    pub(crate) array_buffer: Vec<u8>,
     /// A buffer for posted replies while they are delivered. Posted: sent by a handler, a stream or another thread, and
     /// collected by the loop.
     pub(crate) posts: Vec<PostedReply>,
@@ -63,6 +74,7 @@ impl ServerContext {
             observer,
             stopping: false,
             reply_buffer: Vec::new(),
+            array_buffer: Vec::new(),
             posts: Vec::new(),
         }
     }
@@ -157,8 +169,9 @@ impl Dispatch<'_> {
             }
             Some(MessageKind::Notification | MessageKind::Unknown) => self.send_fault(None, fault),
         }
-        if is_malformed {
-            self.sink.count_malformed(self.context);
+        if is_malformed && self.sink.count_malformed(&self.context.limits) {
+            self.sink
+                .disconnect(self.context, DisconnectReason::Malformed);
         }
     }
 
