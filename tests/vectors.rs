@@ -55,6 +55,12 @@ fn streams_have_items_and_one_end() {
 }
 
 #[test]
+fn batches_get_their_replies_in_arrays_or_alone() {
+    alone!();
+    serve("batches.json");
+}
+
+#[test]
 fn bare_messages_get_a_reply_or_are_dropped() {
     alone!();
     serve("bare.json");

@@ -35,12 +35,16 @@ enum Reply {
         text: String,
         #[serde(default)]
         descriptors: Vec<String>,
+        #[serde(default)]
+        alone: bool,
     },
     /// A fault with this code and any message.
     Fault {
         fault: i64,
         id: Value,
         field: Option<String>,
+        #[serde(default)]
+        alone: bool,
     },
 }
 
@@ -70,9 +74,7 @@ impl Vector for Message {
         let sent = self.send.descriptors("");
         let lent: Vec<_> = sent.iter().map(AsFd::as_fd).collect();
         send_raw(&socket, &self.send.bytes(), &lent).unwrap();
-        for reply in &self.replies {
-            reply.check(&mut socket);
-        }
+        check_replies(&self.replies, &mut socket, mode == Some("batch"));
 
         // There is no other reply: the next message is the reply to the next call.
         let (end, reply, last) = if bare {
@@ -100,26 +102,66 @@ impl Vector for Message {
     }
 }
 
-impl Reply {
-    /// Receives a reply and compares it.
-    fn check(&self, socket: &mut Socket) {
+/// Receives replies and compares them: those to a batch in any order, alone or in arrays.
+fn check_replies(expected: &[Reply], socket: &mut Socket, is_batch: bool) {
+    let mut left: Vec<_> = expected.iter().collect();
+    while !left.is_empty() {
         let came: WithFds<Value> = socket.receive().unwrap().0;
         let files: Vec<_> = came.fds.iter().map(|(_, fd)| content(fd)).collect();
+        let Value::Array(array) = &came.json else {
+            take(&mut left, &came.json, is_batch).check(&came.json, &files);
+            continue;
+        };
+        for reply in array {
+            let due = take(&mut left, reply, is_batch);
+            assert!(is_batch && !due.is_alone(), "in an array: {reply}");
+            due.check(reply, &files);
+        }
+    }
+}
+
+/// Takes the expected reply that this one may be: the next, or any to a batch.
+fn take<'r>(left: &mut Vec<&'r Reply>, reply: &Value, is_batch: bool) -> &'r Reply {
+    let place = left.iter().position(|due| !is_batch || due.may_be(reply));
+    left.remove(place.unwrap_or_else(|| panic!("unexpected: {reply}")))
+}
+
+impl Reply {
+    fn is_alone(&self) -> bool {
         match self {
-            Self::Text { text, descriptors } => {
+            Self::Text { alone, .. } | Self::Fault { alone, .. } => *alone,
+        }
+    }
+
+    /// Returns true if a reply has this text, or this id and code.
+    fn may_be(&self, reply: &Value) -> bool {
+        match self {
+            Self::Text { text, .. } => serde_json::from_str::<Value>(text).unwrap() == *reply,
+            Self::Fault { fault, id, .. } => reply["error"]["code"] == *fault && reply["id"] == *id,
+        }
+    }
+
+    /// Compares a reply, and the contents of its descriptors.
+    fn check(&self, reply: &Value, files: &[String]) {
+        match self {
+            Self::Text {
+                text, descriptors, ..
+            } => {
                 let due: Value = serde_json::from_str(text).unwrap();
-                assert_eq!(came.json, due);
-                assert_eq!(files, *descriptors);
+                assert_eq!(*reply, due);
+                assert_eq!(files, descriptors);
             }
-            Self::Fault { fault, id, field } => {
-                let mut error = came.json["error"].clone();
-                assert!(error["message"].is_string(), "{}", came.json);
+            Self::Fault {
+                fault, id, field, ..
+            } => {
+                let mut error = reply["error"].clone();
+                assert!(error["message"].is_string(), "{reply}");
                 error["message"] = json!("");
                 let mut due = json!({"code": fault, "message": ""});
                 if let Some(field) = field {
                     due["data"] = json!({"field": field});
                 }
-                assert_eq!((&error, &came.json["id"]), (&due, id));
+                assert_eq!((&error, &reply["id"]), (&due, id));
                 assert_eq!(files, [""; 0]);
             }
         }

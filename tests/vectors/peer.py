@@ -73,7 +73,19 @@ def call(kind: str, path: str) -> None:
             assert [item.value for item in items] == [*range(1000)]
         with connection.stream("vectors.pages", {"texts": ["a", "b"]}) as items:
             assert [content(item.fd("file")) for item in items] == ["a", "b"]
-        with connection.stream("vectors.count", {"to": 1 << 40}) as items:  # given up early
+        with connection.batch() as batch:
+            sums = [batch.call("vectors.add", {"left": n, "right": 1}) for n in range(100)]
+            batch.notify("vectors.note", {"text": "in a batch"})
+            opened, missing = batch.call("vectors.open", {"text": "abc"}), batch.call("vectors.none")
+        with opened.wait() as reply:
+            assert content(reply.fd("file")) == "abc"
+        try:
+            missing.wait()
+            raise AssertionError("it fails")
+        except Fault as fault:
+            assert fault.code == Fault.METHOD_NOT_FOUND
+        assert [one.wait().value for one in sums] == [*range(1, 101)]
+        with connection.stream("vectors.count", {"to": 1 << 40}) as items:  # dropped early
             assert next(items).value == 0
             assert value("add", left=1, right=1) == 2
         try:

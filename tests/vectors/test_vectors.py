@@ -218,9 +218,9 @@ class Servers(Case):
     def check_all(self, group: str) -> None:
         for kind, vector in load(group):
             with self.subTest(f"{vector['name']} on {kind}"), tempfile.TemporaryDirectory() as folder:
-                self.check(f"{folder}/socket", kind, vector, bare=group == "bare")
+                self.check(f"{folder}/socket", kind, vector, group == "bare", group != "batches")
 
-    def check(self, path: str, kind: str, vector: dict[str, Any], bare: bool) -> None:
+    def check(self, path: str, kind: str, vector: dict[str, Any], bare: bool, in_order: bool) -> None:
         service, server = Service(), Server()
         methods(server, service)
         if bare:
@@ -233,9 +233,7 @@ class Servers(Case):
                 transport = connection.transport
                 transport.sock.settimeout(PATIENCE)
                 send_raw(transport, vector["send"])
-                for due in vector["replies"]:
-                    with receive(transport) as reply:
-                        self.compare(reply, due)
+                self.check_replies(transport, vector["replies"], in_order)
                 # The server has sent nothing else: the next reply belongs to the next call.
                 end: Any = {"jsonrpc": "2.0", "id": "end", "method": "vectors.echo", "params": {"text": "end"}}
                 transport.send({"Echo": {"text": "end"}} if bare else end)
@@ -248,6 +246,25 @@ class Servers(Case):
         end = {"method": "Echo" if bare else "echo", "arguments": {"text": "end"}}
         self.assertEqual(service.ran, [*vector["ran"], end])
         self.assert_nothing_left()
+
+    def check_replies(self, transport: Transport, due: list[dict[str, Any]], in_order: bool) -> None:
+        """Receives replies, those to a batch in any order, alone or in arrays."""
+        left = list(due)
+        while left:
+            with receive(transport) as message:
+                alone = not isinstance(message.value, list)
+                for message.value in [message.value] if alone else message.value:
+                    self.compare(message, left.pop(0 if in_order else self.find(message.value, left, alone)))
+
+    def find(self, reply: Any, due: list[dict[str, Any]], alone: bool) -> int:
+        """Returns the place of the first expected reply that may be this one."""
+        for place, one in enumerate(due):
+            if "text" in one and reply == json.loads(one["text"]) or "fault" in one and (
+                (reply.get("id"), reply.get("error", {}).get("code")) == (one["id"], one["fault"])
+            ):
+                self.assertTrue(alone or not one.get("alone"), f"{reply} is in an array")
+                return place
+        raise AssertionError(f"{reply} is unexpected")
 
     def compare(self, reply: Message, due: dict[str, Any]) -> None:
         if "text" in due:
@@ -274,6 +291,9 @@ class Servers(Case):
 
     def test_streams(self) -> None:
         self.check_all("streams")
+
+    def test_batches(self) -> None:
+        self.check_all("batches")
 
     def test_bare(self) -> None:
         self.check_all("bare")
