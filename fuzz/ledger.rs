@@ -3,10 +3,14 @@
 use std::collections::HashMap;
 
 use jsoncomm::message::WithFds;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 /// The longest id that a server repeats, in bytes of JSON.
 const ID_MAX: usize = 256;
+
+/// The most calls that a server reads in one batch.
+const BATCH_MAX: usize = 64;
 
 /// Sent messages and received replies, by id.
 #[derive(Debug, Default)]
@@ -32,6 +36,25 @@ struct Calls {
 impl Ledger {
     /// Records a sent message.
     pub(crate) fn note_sent(&mut self, text: &[u8]) {
+        if text.trim_ascii_start().first() != Some(&b'[') {
+            return self.note_element(text);
+        }
+        match serde_json::from_slice::<Vec<&RawValue>>(text) {
+            Ok(batch) if (1..=BATCH_MAX).contains(&batch.len()) => {
+                for element in batch {
+                    self.note_element(element.get().as_bytes());
+                }
+            }
+            // A server may read a batch in a text that is only nested too deep for serde_json.
+            _ => {
+                let elements = text.split(|byte| *byte == b',').count();
+                self.sent += elements;
+                self.odd += elements;
+            }
+        }
+    }
+
+    fn note_element(&mut self, text: &[u8]) {
         self.sent += 1;
         let Some((id, call)) = plain(text) else {
             self.odd += 1;
@@ -49,9 +72,19 @@ impl Ledger {
         assert!(self.replied <= self.sent, "unsolicited reply {reply}");
     }
 
-    /// Checks a reply: its form, and that it belongs to a call that has no reply yet.
+    /// Checks a reply, or an array of them.
     pub(crate) fn check(&mut self, message: &WithFds<Value>) {
-        let reply = message.json.as_object().expect("an object");
+        if let Value::Array(replies) = &message.json {
+            assert!(!replies.is_empty() && message.fds.is_empty(), "{replies:?}");
+            replies.iter().for_each(|reply| self.check_one(reply));
+        } else {
+            self.check_one(&message.json);
+        }
+    }
+
+    /// Checks a reply: its form, and that it belongs to a call that has no reply yet.
+    fn check_one(&mut self, reply: &Value) {
+        let reply = reply.as_object().expect("an object");
         assert_eq!(reply.get("jsonrpc"), Some(&Value::from("2.0")));
         let id = reply.get("id").expect("an id");
         let names = ["jsonrpc", "id", "result", "error", "more"];
