@@ -228,6 +228,12 @@ fn table(rows: &[Row], counted: &[Counted]) -> Table {
         head.extend(["allocations, client", "server"]);
         head.extend(["system calls, client", "server"]);
     }
+    let apart = rows
+        .first()
+        .is_some_and(|row| matches!(row.load, Load::Threads(_)));
+    if apart {
+        head.push("ratio to a connection each");
+    }
     let mut table = Table::new(&head);
     for (place, row) in rows.iter().enumerate() {
         let mut line = vec![
@@ -253,6 +259,9 @@ fn table(rows: &[Row], counted: &[Counted]) -> Table {
                 Some(ends) => [often(ends.client.sum()), often(ends.server.sum())],
                 None => Default::default(),
             });
+        }
+        if apart {
+            line.push(row.ratio_to(cases::APART, rows, Row::time));
         }
         table.push(line);
     }

@@ -60,6 +60,9 @@ pub(crate) const ALL: &[&dyn Peer] = &[
     &channel::SET,
 ];
 
+/// The peer whose threads have a connection each.
+pub(crate) const APART: &str = "jsoncomm #[service], a connection each";
+
 /// The peer of this name.
 pub(crate) fn find(name: &str) -> Outcome<&'static dyn Peer> {
     let found = ALL.iter().find(|peer| peer.name() == name);

@@ -121,9 +121,9 @@ impl Row {
 
     /// The row that this is compared with. There is no stream by hand: those rows are compared with
     /// sequenced packets.
-    fn beside<'r>(&self, rows: &'r [Self]) -> Option<&'r Self> {
+    fn beside<'r>(&self, rows: &'r [Self], name: &str) -> Option<&'r Self> {
         let of = |wire| {
-            let is = move |row: &&Self| row.peer.name() == self.peer.beside() && row.wire == wire;
+            let is = move |row: &&Self| row.peer.name() == name && row.wire == wire;
             rows.iter().find(is)
         };
         of(self.wire).or_else(|| of(Wire::Seqpacket))
@@ -131,7 +131,17 @@ impl Row {
 
     /// The figure beside that of the row it is compared with, in the same round.
     pub(crate) fn ratio(&self, rows: &[Self], figure: impl Fn(&Self, &Cost) -> f64) -> String {
-        let Some(other) = self.beside(rows) else {
+        self.ratio_to(self.peer.beside(), rows, figure)
+    }
+
+    /// The figure beside that of the row of another peer, in the same round.
+    pub(crate) fn ratio_to(
+        &self,
+        name: &str,
+        rows: &[Self],
+        figure: impl Fn(&Self, &Cost) -> f64,
+    ) -> String {
+        let Some(other) = self.beside(rows, name) else {
             return String::new();
         };
         let rounds = self.rounds.iter().zip(&other.rounds);

@@ -202,7 +202,7 @@ impl Stub {
     };
     /// Each thread has a connection.
     pub(super) const APART: Self = Self {
-        name: "jsoncomm #[service], a connection each",
+        name: super::APART,
         busy_poll: Duration::ZERO,
         apart: true,
     };
