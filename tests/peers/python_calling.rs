@@ -302,7 +302,7 @@ fn python_gets_a_fault_for_an_invalid_request() {
             Fault::PARSE_ERROR,
         ),
         (format!("{call}{call}"), "", json!(1), Fault::PARSE_ERROR),
-        (format!("[{call}]"), "", json!(null), Fault::INVALID_REQUEST),
+        (format!("[{call}"), "", json!(null), Fault::PARSE_ERROR),
         ("[]".to_owned(), "", json!(null), Fault::INVALID_REQUEST),
         ("5".to_owned(), "", json!(null), Fault::INVALID_REQUEST),
         ("{}".to_owned(), "", json!(null), Fault::INVALID_REQUEST),
