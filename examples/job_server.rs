@@ -153,10 +153,10 @@ fn client(path: &Path) -> Result<(), Box<dyn Error>> {
     // The first waits for its input. The second ends long before it.
     let (sort_in, mut input) = pipe()?;
     let (mut sorted, sort_out) = pipe()?;
-    let first = jobs.run("sort", vec![], sort_in, sort_out)?;
+    let first = jobs.run("sort", [], sort_in, sort_out)?;
     let (mut said, say) = pipe()?;
     let script = ["-c", "echo quick; kill $$"].map(String::from);
-    let second = jobs.run("sh", script.into(), File::open("/dev/null")?, say)?;
+    let second = jobs.run("sh", script, File::open("/dev/null")?, say)?;
     let ended = second.wait()?;
     writeln!(out, "the second said {:?}: {ended:?}", read(&mut said)?)?;
     input.write_all(b"b\na\n")?;

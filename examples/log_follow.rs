@@ -17,7 +17,7 @@ use jsoncomm::{Call, Connection, Kind, Limits, Message, Server, Stream};
 #[jsoncomm::service(name = "example.log")]
 trait Log {
     /// Adds a line; returns how many there are.
-    fn add(&mut self, text: &str) -> Result<usize, String>;
+    fn add(&mut self, text: String) -> Result<usize, String>;
     /// Sends the newest line, which has number 0 if there is none, and then each that is added.
     fn follow(&mut self, call: &mut Call) -> Stream<Line>;
     /// Sends all lines from the beginning.
@@ -41,10 +41,10 @@ struct Journal {
 }
 
 impl Log for Journal {
-    fn add(&mut self, text: &str) -> Result<usize, String> {
+    fn add(&mut self, text: String) -> Result<usize, String> {
         writeln!(self.file, "{text}").map_err(|error| error.to_string())?;
         self.newest.number += 1;
-        self.newest.text = text.into();
+        self.newest.text = text;
         // A slow reader does not delay the others.
         let told = self.followers.send(&self.newest);
         told.map_err(|error| error.to_string())?;
@@ -125,7 +125,7 @@ fn client(socket: &Path) -> Result<[Items<Line>; 2], Box<dyn Error>> {
     next(&mut slow)?;
     next(&mut quick)?;
     for number in 1..=LINES {
-        writer.add(&format!("line {number}"))?;
+        writer.add(format!("line {number}"))?;
         if next(&mut quick)? != number {
             return Err("the quick follower has lost a line".into());
         }

@@ -102,7 +102,7 @@ fn time(clients: &[EchoClient]) -> Result<String, Box<dyn Error>> {
     let mut times = Vec::new();
     for client in [clients; 3].into_iter().flatten() {
         let begun = Instant::now();
-        client.echo("hello".into())?;
+        client.echo("hello")?;
         times.push(begun.elapsed());
     }
     times.sort();

@@ -161,7 +161,7 @@ fn a_service_and_a_request_enum_share_one_socket() {
             files.whoami(Some("x"), &[1, 2]).unwrap(),
             "example.files whoami Some(\"x\") [1, 2] true"
         );
-        assert_eq!(files.put("x".into(), opened.file).unwrap(), opened.len);
+        assert_eq!(files.put("x", opened.file).unwrap(), opened.len);
         files.log("line").unwrap();
         let run = Ask::Run {
             program: "ls".into(),

@@ -94,7 +94,7 @@ fn clients_wait_until_accept_has_a_descriptor_and_others_are_served() {
     let before = open_fds();
     let server = start(Kind::Seqpacket);
     let polite = DeskClient::new(server.connect());
-    assert_eq!(polite.echo("a".into()).unwrap(), "a");
+    assert_eq!(polite.echo("a").unwrap(), "a");
     let kind = SocketType::SEQPACKET;
     let waiting = rustix::net::socket_with(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None);
     let waiting = waiting.unwrap();
@@ -103,7 +103,7 @@ fn clients_wait_until_accept_has_a_descriptor_and_others_are_served() {
     rustix::net::connect(&waiting, &address).unwrap();
     send_raw(&waiting, PING, &[]).unwrap();
     for _ in 0..100 {
-        assert_eq!(polite.echo("a".into()).unwrap(), "a");
+        assert_eq!(polite.echo("a").unwrap(), "a");
     }
     drop(exhausted);
     let mut waiting = Socket::from_fd(waiting).unwrap();
@@ -177,7 +177,7 @@ fn lowering_the_limit_below_the_open_descriptors_disconnects_no_client() {
         send_raw(&late, PING, &[]).unwrap();
         for _ in 0..20 {
             for client in &clients {
-                assert_eq!(client.echo("a".into()).unwrap(), "a");
+                assert_eq!(client.echo("a").unwrap(), "a");
             }
             send_raw(&raw, SWAP, &[null.as_fd(), null.as_fd()]).unwrap();
             let reply = receive(&mut raw);
@@ -234,7 +234,7 @@ fn a_peer_is_served_without_a_pidfd_when_none_can_be_opened() {
         });
         // Kept, so that closing it frees no descriptor below.
         let first = DeskClient::new(server.connect());
-        assert_eq!(first.echo("a".into()).unwrap(), "a");
+        assert_eq!(first.echo("a").unwrap(), "a");
         // Unknown before Linux 6.5.
         let known = receiver.recv_timeout(PATIENCE).unwrap();
         let of = match kind {
@@ -272,7 +272,7 @@ fn a_peer_is_served_without_a_pidfd_when_none_can_be_opened() {
         }
         drop(exhausted);
         let again = DeskClient::new(server.connect());
-        assert_eq!(again.echo("a".into()).unwrap(), "a");
+        assert_eq!(again.echo("a").unwrap(), "a");
         // Each datagram is authorized separately, a connection once.
         let judged = match kind {
             Kind::Datagram => 3,
@@ -296,18 +296,18 @@ fn a_payload_beyond_the_open_file_limit_is_an_error_and_the_next_is_sent() {
         let text = "x".repeat(LARGE);
         let other = large(&server);
         for client in [&client, &other] {
-            assert_eq!(client.echo("a".into()).unwrap(), "a");
+            assert_eq!(client.echo("a").unwrap(), "a");
         }
         let before = open_fds();
         let exhausted = Exhausted::new();
-        assert_no_memfd(client.echo(text.clone()));
-        assert_eq!(client.echo("a".into()).unwrap(), "a");
+        assert_no_memfd(client.echo(&text));
+        assert_eq!(client.echo("a").unwrap(), "a");
         drop(exhausted);
         assert_eq!(client.echo(text).unwrap().len(), LARGE);
         // A reply waits until a descriptor is free. Others do not.
         let exhausted = Exhausted::new();
         let waiting = client.start().large(LARGE).unwrap();
-        assert_eq!(other.echo("a".into()).unwrap(), "a");
+        assert_eq!(other.echo("a").unwrap(), "a");
         drop(exhausted);
         assert_eq!(waiting.wait().unwrap().len(), LARGE);
         assert_open_fds(before);
@@ -338,12 +338,12 @@ fn a_payload_above_the_file_size_limit_is_an_error_and_the_next_is_sent() {
     for kind in KINDS {
         let server = start(kind);
         let client = large(&server);
-        assert_eq!(client.echo("a".into()).unwrap(), "a");
+        assert_eq!(client.echo("a").unwrap(), "a");
         let before = open_fds();
         for limit in [0, LARGE - 1] {
             let _files = Files::up_to(limit);
             assert_no_memfd(client.echo("x".repeat(LARGE)));
-            assert_eq!(client.echo("a".into()).unwrap(), "a");
+            assert_eq!(client.echo("a").unwrap(), "a");
         }
         let files = Files::up_to(0);
         // The server cannot send this, replies with a fault and continues.
@@ -353,7 +353,7 @@ fn a_payload_above_the_file_size_limit_is_an_error_and_the_next_is_sent() {
             }
             other => panic!("{other:?}"),
         }
-        assert_eq!(client.echo("a".into()).unwrap(), "a");
+        assert_eq!(client.echo("a").unwrap(), "a");
         drop(files);
         let _files = Files::up_to(2 * LARGE);
         assert_eq!(client.large(LARGE).unwrap().len(), LARGE);

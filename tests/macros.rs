@@ -32,7 +32,7 @@ fn a_service_needs_no_prelude() {
     let refused = client.opened(&file, b"").unwrap_err();
     assert!(matches!(refused, CallError::Service(bare::Error::Some)));
     assert_eq!(client.later().unwrap(), 1);
-    client.log(&[], "line".into()).unwrap();
+    client.log(&[], "line").unwrap();
     let bare::S = client.cloned().unwrap();
     assert_eq!(bare::Request::Ask { r#move: 0 }.method(), 0);
 }

@@ -1,5 +1,6 @@
 //! Uses of a service trait: mocks, other crates, several services and sockets, unusual signatures.
 
+mod lending;
 mod nested;
 mod rehearsed;
 mod returns;
@@ -290,7 +291,7 @@ fn arguments_of_every_type_arrive_as_sent() {
                 Path::new("/p"),
                 b"\x00\xff",
                 &map,
-                "o".into(),
+                "o",
                 (-7, 'ß'),
             )
             .unwrap();

@@ -51,7 +51,7 @@ fn text(client: &mut Client) -> String {
 
 fn echo(client: &mut Client, work: &WorkClient) -> Result<(), Trouble> {
     let text = text(client);
-    if work.echo(text.clone())? != text {
+    if work.echo(&text)? != text {
         return Err("another text came back".into());
     }
     client.tally.count("echo");
@@ -62,7 +62,7 @@ fn many(client: &mut Client, work: &WorkClient) -> Result<(), Trouble> {
     let texts: Vec<String> = (0..client.random.below(32))
         .map(|number| number.to_string().repeat(50))
         .collect();
-    let calls = texts.iter().map(|text| work.start().echo(text.clone()));
+    let calls = texts.iter().map(|text| work.start().echo(text));
     let calls: Vec<PendingCall<String>> = calls.collect::<Result<_, _>>()?;
     for (call, text) in calls.into_iter().zip(&texts).rev() {
         if call.wait()? != *text {

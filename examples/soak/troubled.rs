@@ -23,7 +23,7 @@ pub(crate) fn slow(client: &mut Client) -> Result<(), Trouble> {
     for _ in 0..client.random.below(10) {
         read_some(client, &mut stream)?;
         let text = "x".repeat(4096);
-        let calls = (0..client.random.below(200)).map(|_| work.start().echo(text.clone()));
+        let calls = (0..client.random.below(200)).map(|_| work.start().echo(&text));
         let calls: Vec<PendingCall<String>> = calls.collect::<Result<_, _>>()?;
         client.idle(200);
         client

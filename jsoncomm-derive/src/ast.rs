@@ -69,6 +69,8 @@ pub(crate) struct Field {
     /// The field's name in generated code.
     pub(crate) local: Ident,
     pub(crate) ty: Type,
+    /// What is written is a reference to the type.
+    pub(crate) lent: bool,
     pub(crate) docs: Docs,
     pub(crate) attrs: FieldAttrs,
     pub(crate) names: Names,
@@ -265,6 +267,7 @@ impl Reader<'_> {
             borrowed: borrowed(&ty, &attrs),
             docs: Docs::from_syn(&field.attrs),
             ty,
+            lent: false,
             attrs,
             names,
         })
@@ -301,9 +304,12 @@ impl Body {
 
     /// Returns the pattern that binds some fields by reference.
     pub(crate) fn pattern(&self, bound: impl Fn(&&Field) -> bool) -> TokenStream {
-        let fields = self.fields.iter().filter(bound);
-        let (members, locals): (Vec<_>, Vec<_>) = fields.map(|f| (&f.member, &f.local)).unzip();
-        quote!({ #(#members: #locals,)* .. })
+        let fields = self.fields.iter().filter(bound).map(|field| {
+            let (member, local) = (&field.member, &field.local);
+            let reference = field.lent.then(|| quote!(&));
+            quote!(#member: #reference ref #local,)
+        });
+        quote!({ #(#fields)* .. })
     }
 }
 

@@ -51,15 +51,29 @@ pub fn message(input: TokenStream) -> TokenStream {
 /// # The stub
 ///
 /// The stub is `Clone`, and one of a connection can be used from any number of threads. Its methods take the arguments of
-/// the trait's, in the same order, and borrow what can be borrowed:
+/// the trait's, in the same order. The caller lends them, whether the handler owns or borrows them: nothing is copied but
+/// into the message.
 ///
 /// | in the trait | in the stub |
 /// |---|---|
-/// | `T` | `T`; write `&T` in the trait to lend a large one |
-/// | `&T`, `&[T]`, `&str`, `Option<&str>` | as in the trait |
+/// | `String` | `impl AsRef<str>`: a literal, a `&str`, a `String` or a reference to one |
+/// | `Option<String>` | `Option<&str>` |
+/// | `Vec<T>` | `impl AsRef<[T]>`: a slice, an array or a `Vec`, or a reference to one |
+/// | `PathBuf` | `impl AsRef<Path>`: a literal, a `&Path`, a `PathBuf` or a reference to one |
+/// | a number, `bool` or `char` | as in the trait |
+/// | any other `T`, such as an alias | `impl Borrow<T>`: a `T` or a `&T` |
+/// | `&T`, `&[T]`, `&str`, `&Path`, `Option<&str>` | as in the trait |
 /// | `#[fd]` with `OwnedFd`, `File` or another descriptor | it, or a reference to it |
 /// | `#[fd]` with `Option` or `Vec` of these | `Option<BorrowedFd>`, `&[BorrowedFd]` |
 /// | `#[fd]` with a message | a reference to it |
+///
+/// What is passed for an `impl` has a type of its own, which the stub does not say:
+///
+/// - `text.into()`, `text.parse()?`, `items.collect()` and `Default::default()` are no arguments. Pass what is there already,
+///   or name the type: `String::from(text)`, `text.parse::<Ipv4Addr>()?`, `items.collect::<Vec<_>>()`, `Mode::default()`.
+/// - An `Option<String>` is lent: `name.as_deref()`, or `Some(&name)`, instead of `name` or `Some(name)`.
+/// - The elements of a list have the trait's type: `["a", "b"]` is no list of `String`. Write `&[String]` from where the
+///   names are, or `["a", "b"].map(String::from)`.
 ///
 /// The stub has functions `new` and `start`, unless a method has that name; `From` makes a stub in any case. It repeats the
 /// methods' documentation and `#[deprecated]`.
@@ -77,11 +91,12 @@ pub fn message(input: TokenStream) -> TokenStream {
 /// A method has its name of the trait on the wire, or that of `#[serde(rename = "...")]`. Each `#[serde(alias = "...")]` is
 /// one more name that the server knows it by, for older clients. Older clients can call a method with a new argument if
 /// that is an `Option` or has `#[serde(default)]`. An argument with a function of its own (`#[serde(default = "...",
-/// with = "...", skip_serializing_if = "...")]`) is taken by value, without `#[fd]`. An argument with `#[sensitive]` is
-/// not repeated by faults and errors, as with `derive(Message)`.
+/// with = "...", skip_serializing_if = "...")]`) is owned by the handler, without `#[fd]`. With one of the latter two the
+/// stub takes `T` or `&T` of any type but numbers, `bool` and `char`: the function is given a `&T`. An argument with
+/// `#[sensitive]` is not repeated by faults and errors, as with `derive(Message)`.
 ///
-/// A macro sees names, and no definitions: `Path`, `Option`, `Vec`, `Result`, `Deferred`, `Stream` and those of descriptors,
-/// such as `File` and `TcpStream`, are taken for the well-known types. Write a type of your own with such a name as
+/// A macro sees names, and no definitions: `String`, `Path`, `PathBuf`, `Option`, `Vec`, `Result`, `Deferred`, `Stream` and
+/// those of descriptors, such as `File` and `TcpStream`, are taken for the well-known types. Write a type of your own with such a name as
 /// `self::File`, or with another path from `self`, `super` or `crate`.
 ///
 /// # Bounds, conditions and lints

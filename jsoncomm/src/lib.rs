@@ -185,7 +185,7 @@ pub use jsoncomm_derive::Message;
 ///     fn append(&mut self, call: &mut Call, text: &str, #[fd] log: File) -> Option<u32>;
 ///     /// Has no reply.
 ///     #[oneway]
-///     fn forget(&mut self, name: &str);
+///     fn forget(&mut self, name: String);
 /// }
 ///
 /// #[derive(Debug, Message)]
@@ -208,7 +208,7 @@ pub use jsoncomm_derive::Message;
 ///         std::io::Write::write_all(&mut log, text.as_bytes()).ok()?;
 ///         Some(call.peer()?.uid())
 ///     }
-///     fn forget(&mut self, name: &str) { self.forgotten.push(name.into()) }
+///     fn forget(&mut self, name: String) { self.forgotten.push(name) }
 /// }
 ///
 /// fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -221,7 +221,7 @@ pub use jsoncomm_derive::Message;
 ///
 ///     let notes = NotesClient::new(Connection::open(&path)?);
 ///     assert_eq!(notes.open("a")?.len, 0);
-///     // Arguments are borrowed: the file stays open here.
+///     // Arguments are lent, also those that the handler owns: the file stays open here.
 ///     let log = File::options().write(true).open("/dev/null")?;
 ///     assert!(notes.append("hello", &log)?.is_some());
 ///     notes.forget("a")?;

@@ -10,7 +10,7 @@ use jsoncomm::{Call, Kind, Message};
 use jsoncomm_tests::Running;
 
 macro_rules! inside {
-    ($text:ty, $lent:ty, $path:ty, $fd:ty, $plain:ty, $call:ty, $unit:ty, $length:expr) => {
+    ($text:ty, $lent:ty, $path:ty, $fd:ty, $plain:ty, $call:ty, $unit:ty, $length:expr, $owned:ty, $list:ty) => {
         #[jsoncomm::service(name = "inside")]
         trait Inside {
             fn texts(
@@ -28,6 +28,14 @@ macro_rules! inside {
                 #[fd] all: Vec<$fd>,
             ) -> Vec<$plain>;
             fn numbers(&mut self, all: &[$plain], one: &$plain) -> Result<$unit, Box<$text>>;
+            fn owned(
+                &mut self,
+                text: $owned,
+                maybe: Option<$owned>,
+                list: Vec<$plain>,
+                names: $list,
+                number: $plain,
+            ) -> $owned;
         }
 
         #[derive(Debug, Message)]
@@ -43,7 +51,18 @@ macro_rules! inside {
     };
 }
 
-inside!(str, &str, Path, File, u8, Call, (), 3 - 2);
+inside!(
+    str,
+    &str,
+    Path,
+    File,
+    u8,
+    Call,
+    (),
+    3 - 2,
+    String,
+    Vec<String>
+);
 
 struct Daemon;
 
@@ -74,6 +93,17 @@ impl Inside for Daemon {
             Err("not there".into())
         }
     }
+
+    fn owned(
+        &mut self,
+        text: String,
+        maybe: Option<String>,
+        list: Vec<u8>,
+        names: Vec<String>,
+        number: u8,
+    ) -> String {
+        format!("{text} {maybe:?} {list:?} {names:?} {number}")
+    }
 }
 
 #[test]
@@ -89,6 +119,8 @@ fn a_type_passed_through_a_macro_is_recognized_everywhere() {
     let files = client.files(&null, Some(null.as_fd()), &[null.as_fd(), null.as_fd()]);
     assert_eq!(files.unwrap(), [1, 1, 2]);
     assert!(client.numbers(&[1, 2], &2).is_ok() && client.numbers(&[], &2).is_err());
+    let owned = client.owned("a", Some("b"), [1], [], 2).unwrap();
+    assert_eq!(owned, r#"a Some("b") [1] [] 2"#);
     let mut fds = Fds::new();
     fds.push(null.into()).unwrap();
     let text = r#"{"maybe":0,"lent":"a","maybe_lent":"b","copied":"c","plain":[1]}"#;

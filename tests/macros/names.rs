@@ -52,6 +52,12 @@ mod blanket {
         fn as_fd(&self) -> u8 {
             7
         }
+        fn as_ref(&self) -> u8 {
+            7
+        }
+        fn borrow(&self) -> u8 {
+            7
+        }
         fn sensitive(&self) -> u8 {
             7
         }
@@ -80,6 +86,7 @@ struct Held {
 
 #[jsoncomm::service(name = "names")]
 trait Constants {
+    #[expect(clippy::too_many_arguments, reason = "each another name")]
     fn one(
         &mut self,
         path: &str,
@@ -88,6 +95,7 @@ trait Constants {
         count: Held,
         unit: &Held,
         r#move: Option<&str>,
+        text: String,
     ) -> String;
     fn call(&mut self, call: u8, #[fd] fds: std::fs::File) -> u8;
 }
@@ -95,8 +103,17 @@ trait Constants {
 struct Daemon;
 
 impl Constants for Daemon {
-    fn one(&mut self, a: &str, b: u8, c: u8, d: Held, e: &Held, g: Option<&str>) -> String {
-        format!("{a} {b} {c} {} {} {g:?}", d.path, e.path)
+    fn one(
+        &mut self,
+        a: &str,
+        b: u8,
+        c: u8,
+        d: Held,
+        e: &Held,
+        g: Option<&str>,
+        h: String,
+    ) -> String {
+        format!("{a} {b} {c} {} {} {g:?} {h}", d.path, e.path)
     }
 
     fn call(&mut self, number: u8, _: std::fs::File) -> u8 {
@@ -119,8 +136,8 @@ fn constants_of_any_name_may_be_in_scope() {
         endpoint.serve::<dyn Constants>()
     });
     let client = ConstantsClient::new(server.connect());
-    let said = client.one("a", 1, 2, held(), &held(), Some("m")).unwrap();
-    assert_eq!(said, r#"a 1 2 p p Some("m")"#);
+    let said = client.one("a", 1, 2, held(), &held(), Some("m"), "t");
+    assert_eq!(said.unwrap(), r#"a 1 2 p p Some("m") t"#);
     let null = std::fs::File::open("/dev/null").unwrap();
     assert_eq!(client.call(3, &null).unwrap(), 3);
     let mut written = Vec::new();

@@ -117,7 +117,10 @@ fn sensitive_arguments_and_replies_arrive() {
         let null = File::open("/dev/null").unwrap();
         assert_eq!(door.enroll(&null, Some("x")).unwrap(), "x");
         door.forget(b"x").unwrap();
-        assert_eq!(door.nested([(String::new(), 7)].into()).unwrap(), 7);
+        assert_eq!(
+            door.nested(BTreeMap::from([(String::new(), 7)])).unwrap(),
+            7
+        );
         let error = door.open("bob", 7).unwrap_err();
         assert_eq!(silent(&error), "no user of that name");
         let shown = format!("{error:?}");

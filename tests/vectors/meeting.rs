@@ -100,7 +100,7 @@ fn call_all(client: &VectorsClient) {
     assert_eq!(client.add(-1, 3).unwrap(), 2);
     assert_eq!(client.half(3.0).unwrap(), 1.5);
     let value = json!([1, null, {"a": "b"}]);
-    assert_eq!(client.any(value.clone()).unwrap().0, value);
+    assert_eq!(client.any(&value).unwrap().0, value);
     client.note("noted").unwrap();
     let large = "x".repeat(900_000);
     assert_eq!(client.large(900_000).unwrap(), large);
@@ -134,7 +134,7 @@ fn call_all(client: &VectorsClient) {
 
     let counted: Result<Vec<u64>, _> = client.count(1000).unwrap().collect();
     assert_eq!(counted.unwrap(), (0..1000).collect::<Vec<_>>());
-    let pages = client.pages(vec!["a".into(), "b".into()]).unwrap();
+    let pages = client.pages(["a".to_owned(), "b".to_owned()]).unwrap();
     let pages: Vec<_> = pages.map(|page| content(page.unwrap().file)).collect();
     assert_eq!(pages, ["a", "b"]);
     let mut items = client.count(1 << 40).unwrap();

@@ -1,13 +1,13 @@
 //! A method's arguments as messages: as the stub sends them, as the handler receives them, and as they are described.
 
-use super::service::{Argument, ArgumentKind, FdKind, Method, Service};
-use super::types::{is_named, lifetimes};
+use super::service::{Argument, ArgumentKind, Method, Service};
+use super::types::{argument_of, is_number};
 use super::{Body, Field, Message, Names, Shape, Style};
 use crate::attr::{Both, Case, Docs, TypeAttrs};
-use proc_macro2::Ident;
-use quote::format_ident;
+use proc_macro2::{Ident, TokenStream};
+use quote::{format_ident, quote};
 use std::collections::BTreeSet;
-use syn::{Lifetime, Member, Type, parse_quote};
+use syn::{Generics, Member, Type, parse_quote};
 
 impl Method {
     /// The name of the struct with the arguments as the stub sends them.
@@ -22,33 +22,52 @@ impl Method {
 
     /// The arguments as the stub sends them: whatever can be lent is.
     pub(crate) fn sent(&self, service: &Service) -> Message {
-        self.message(service, self.sent_ident(), lent)
+        let lifetime = quote!('__lent);
+        let sent = |argument: &Argument| argument.sent(&lifetime);
+        let mut message = self.message(service, self.sent_ident(), sent);
+        let mut kinds = self.arguments.iter().map(|argument| argument.kind);
+        if kinds.any(|kind| kind != ArgumentKind::Copied) {
+            message.generics = parse_quote!(<#lifetime>);
+        }
+        message
     }
 
     /// The arguments as they are read for the handler.
     pub(crate) fn received(&self, service: &Service) -> Message {
-        self.message(service, self.received_ident(), owned)
+        let received = |argument: &Argument| (argument.received(), false);
+        let mut message = self.message(service, self.received_ident(), received);
+        let mut borrowed = self.arguments.iter().filter(|one| one.is_borrowed());
+        let text = [ArgumentKind::Text, ArgumentKind::OptionText];
+        if borrowed.any(|argument| text.contains(&argument.kind)) {
+            message.generics = parse_quote!(<'__de>);
+        }
+        message
     }
 
     /// The arguments with the types that a description shows: they hold the same JSON, and are owned.
     pub(crate) fn described(&self, service: &Service) -> Message {
+        let described = |argument: &Argument| (argument.described(), false);
         let mut message = self.message(service, self.received_ident(), described);
         message.attrs.schema.clone_from(&service.attrs.schema);
         message
     }
 
-    fn message(&self, service: &Service, ident: Ident, ty: fn(&Argument) -> Type) -> Message {
-        let types: Vec<_> = self.arguments.iter().map(ty).collect();
-        let lifetimes = types.iter().flat_map(lifetimes);
-        let ours: BTreeSet<_> = lifetimes.filter(is_ours).collect();
-        let ours = ours.iter();
-        let arguments = self.arguments.iter().zip(types).enumerate();
-        let fields = arguments.map(|(index, (argument, ty))| {
+    /// Returns the arguments as a message: each is of the type that `of` returns, or a reference to it.
+    fn message(
+        &self,
+        service: &Service,
+        ident: Ident,
+        of: impl Fn(&Argument) -> (Type, bool),
+    ) -> Message {
+        let arguments = self.arguments.iter().enumerate();
+        let fields = arguments.map(|(index, argument)| {
             let (ident, attrs, cases) = (&argument.ident, argument.attrs.clone(), Both::default());
+            let (ty, lent) = of(argument);
             Field {
                 member: Member::Named(ident.clone()),
                 local: format_ident!("__f{index}"),
                 ty,
+                lent,
                 docs: Docs::default(),
                 names: Names::new(ident, &attrs.rename, &attrs.aliases, &cases, Case::field),
                 attrs,
@@ -66,7 +85,7 @@ impl Method {
         Message {
             name: self.wire_name(),
             ident,
-            generics: parse_quote!(<#(#ours),*>),
+            generics: Generics::default(),
             docs: Docs::default(),
             allowed: Vec::new(),
             deprecated: None,
@@ -76,68 +95,69 @@ impl Method {
     }
 }
 
-fn is_ours(lifetime: &Lifetime) -> bool {
-    lifetime.ident == "__lent" || lifetime.ident == "__de"
-}
-
-/// The type that an argument is sent as; `'__lent` is the lifetime of what the stub's caller lends.
-fn lent(argument: &Argument) -> Type {
-    let ty = &argument.ty;
-    match (argument.fd_kind(), argument.kind, ty) {
-        (Some(FdKind::One), ..) => parse_quote!(::std::os::fd::BorrowedFd<'__lent>),
-        (Some(FdKind::Option), ..) => {
-            parse_quote!(::core::option::Option<::std::os::fd::BorrowedFd<'__lent>>)
+impl Argument {
+    /// Returns the type that the stub sends, and whether it sends a reference to one. `lifetime` is that of what the
+    /// stub's caller lends.
+    pub(crate) fn sent(&self, lifetime: &TokenStream) -> (Type, bool) {
+        let option = quote!(::core::option::Option);
+        let fd = quote!(::std::os::fd::BorrowedFd<#lifetime>);
+        let content = self.content();
+        match self.kind {
+            ArgumentKind::Copied => (content.clone(), false),
+            ArgumentKind::OptionText => (
+                parse_quote!(#option<&#lifetime ::core::primitive::str>),
+                false,
+            ),
+            ArgumentKind::Fd => (parse_quote!(#fd), false),
+            ArgumentKind::OptionFd => (parse_quote!(#option<#fd>), false),
+            ArgumentKind::Fds => (parse_quote!([#fd]), true),
+            ArgumentKind::Text => (parse_quote!(::core::primitive::str), true),
+            ArgumentKind::Path => (parse_quote!(::std::path::Path), true),
+            ArgumentKind::Slice => (parse_quote!([#content]), true),
+            ArgumentKind::FdMessage | ArgumentKind::Other => (content.clone(), true),
         }
-        (Some(FdKind::Vec), ..) => parse_quote!(&'__lent [::std::os::fd::BorrowedFd<'__lent>]),
-        (Some(FdKind::Message), ..) => parse_quote!(&'__lent #ty),
-        (None, ArgumentKind::OptionStr, _) => {
-            parse_quote!(::core::option::Option<&'__lent ::core::primitive::str>)
-        }
-        (None, _, Type::Reference(reference)) => {
-            let mut reference = reference.clone();
-            reference.lifetime = Some(parse_quote!('__lent));
-            Type::Reference(reference)
-        }
-        (None, ..) => ty.clone(),
     }
-}
 
-/// The type that an argument is decoded into; `'__de` is the lifetime of the text that it is read from.
-fn owned(argument: &Argument) -> Type {
-    match (argument.kind, referred(&argument.ty)) {
-        (ArgumentKind::Str, _) => parse_quote!(__p::Text<'__de>),
-        (ArgumentKind::OptionStr, _) => parse_quote!(::core::option::Option<__p::Text<'__de>>),
-        (ArgumentKind::Slice, elem) if is_number(elem) => parse_quote!(__p::Numbers<#elem>),
-        _ => described(argument),
-    }
-}
-
-/// The type that an argument has in a description.
-fn described(argument: &Argument) -> Type {
-    match (argument.kind, referred(&argument.ty)) {
-        (ArgumentKind::Str, _) => parse_quote!(::std::string::String),
-        (ArgumentKind::OptionStr, _) => {
-            parse_quote!(::core::option::Option<::std::string::String>)
+    /// Returns the type that the argument is decoded into; `'__de` is the lifetime of the text that it is read from.
+    fn received(&self) -> Type {
+        let content = self.content();
+        match self.kind {
+            ArgumentKind::Text if self.is_borrowed() => parse_quote!(__p::Text<'__de>),
+            ArgumentKind::OptionText if self.is_borrowed() => {
+                parse_quote!(::core::option::Option<__p::Text<'__de>>)
+            }
+            ArgumentKind::Slice if self.is_borrowed() && is_number(content) => {
+                parse_quote!(__p::Numbers<#content>)
+            }
+            _ => self.described(),
         }
-        (ArgumentKind::Path, _) => parse_quote!(::std::path::PathBuf),
-        (ArgumentKind::Slice, elem) => parse_quote!(::std::vec::Vec<#elem>),
-        (_, ty) => ty.clone(),
     }
-}
 
-/// Returns the type behind a reference, or that of a slice's elements, or the type itself.
-fn referred(ty: &Type) -> &Type {
-    match ty {
-        Type::Reference(reference) => match &*reference.elem {
+    /// Returns the type that the argument has in a description.
+    fn described(&self) -> Type {
+        let content = self.content();
+        match self.kind {
+            _ if !self.is_borrowed() => self.ty.clone(),
+            ArgumentKind::Text => parse_quote!(::std::string::String),
+            ArgumentKind::OptionText => {
+                parse_quote!(::core::option::Option<::std::string::String>)
+            }
+            ArgumentKind::Path => parse_quote!(::std::path::PathBuf),
+            ArgumentKind::Slice => parse_quote!(::std::vec::Vec<#content>),
+            _ => content.clone(),
+        }
+    }
+
+    /// Returns the type behind a reference, or the type itself; of a list, that of the elements.
+    fn content(&self) -> &Type {
+        let ty = match &self.ty {
+            Type::Reference(reference) => &*reference.elem,
+            ty => ty,
+        };
+        match ty {
             Type::Slice(slice) => &slice.elem,
-            elem => elem,
-        },
-        ty => ty,
+            ty if self.kind == ArgumentKind::Slice => argument_of(ty, "Vec").unwrap_or(ty),
+            ty => ty,
+        }
     }
-}
-
-/// Returns true if a type is written like one of the language's numbers.
-fn is_number(ty: &Type) -> bool {
-    const NUMBERS: &str = "u8 u16 u32 u64 u128 usize i8 i16 i32 i64 i128 isize f32 f64";
-    NUMBERS.split(' ').any(|name| is_named(ty, name))
 }

@@ -1,7 +1,8 @@
 //! The trait below `#[service]`: its methods and their arguments.
 
 use super::types::{
-    all_idents, argument_of, descriptor, is_named, last_segment, str_reference, ungrouped,
+    all_idents, argument_of, descriptor, is_named, is_primitive, last_segment, str_reference,
+    ungrouped,
 };
 use crate::attr::{self, Attributes, FieldAttrs, MethodAttrs, ServiceAttrs};
 use crate::ctxt::Ctxt;
@@ -57,31 +58,29 @@ pub(crate) struct Argument {
     pub(crate) kind: ArgumentKind,
 }
 
-/// How the trait declares an argument.
+/// What an argument holds, whether the handler owns or borrows it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ArgumentKind {
-    /// `T`
-    Value,
-    /// `&str`
-    Str,
-    /// `Option<&str>`
-    OptionStr,
-    /// `&[T]`
+    /// A number, `bool` or `char`.
+    Copied,
+    /// `String` or `&str`
+    Text,
+    /// `Option<String>` or `Option<&str>`
+    OptionText,
+    /// `Vec<T>` or `&[T]`
     Slice,
-    /// `&Path`
+    /// `PathBuf` or `&Path`
     Path,
-    /// `&T`
-    Reference,
-}
-
-/// What an argument with `#[fd]` holds.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum FdKind {
-    One,
-    Option,
-    Vec,
-    /// A message with descriptors inside, or a container of such messages.
-    Message,
+    /// `#[fd]` with a descriptor.
+    Fd,
+    /// `#[fd]` with an `Option` of a descriptor.
+    OptionFd,
+    /// `#[fd]` with a `Vec` of descriptors.
+    Fds,
+    /// `#[fd]` with a message with descriptors inside, or a container of such messages.
+    FdMessage,
+    /// Any other `T` or `&T`.
+    Other,
 }
 
 impl Service {
@@ -171,28 +170,24 @@ impl Method {
 impl Argument {
     fn from_syn(cx: &Ctxt, position: usize, input: &mut PatType, ty: Type) -> Self {
         let ours = take(&mut input.attrs, &["fd", "sensitive", "serde"]);
+        let attrs = FieldAttrs::from_syn(cx, &ours, false);
         Self {
             ident: match &*input.pat {
                 Pat::Ident(pattern) => pattern.ident.clone(),
                 _ => format_ident!("__unnamed{position}"),
             },
             pattern: (*input.pat).clone(),
-            attrs: FieldAttrs::from_syn(cx, &ours, false),
             others: input.attrs.clone(),
-            kind: ArgumentKind::of(&ty),
+            kind: ArgumentKind::of(&ty, &attrs),
+            attrs,
             ty,
         }
     }
 
-    /// Returns what an argument with `#[fd]` holds; `None` without it.
-    pub(crate) fn fd_kind(&self) -> Option<FdKind> {
-        let inside = |name| argument_of(&self.ty, name).is_some_and(|ty| descriptor(ty).is_some());
-        self.attrs.fd.as_ref().map(|_| match &self.ty {
-            ty if descriptor(ty).is_some() => FdKind::One,
-            _ if inside("Option") => FdKind::Option,
-            _ if inside("Vec") => FdKind::Vec,
-            _ => FdKind::Message,
-        })
+    /// Returns true if the handler borrows the argument.
+    pub(crate) fn is_borrowed(&self) -> bool {
+        let option_str = argument_of(&self.ty, "Option").and_then(str_reference);
+        matches!(self.ty, Type::Reference(_)) || option_str.is_some()
     }
 
     /// Returns a function that the argument's attributes name, which takes the argument's type and no other.
@@ -205,16 +200,30 @@ impl Argument {
 }
 
 impl ArgumentKind {
-    fn of(ty: &Type) -> Self {
+    fn of(ty: &Type, attrs: &FieldAttrs) -> Self {
+        let inside = |name| argument_of(ty, name);
+        let is_fd = |ty: Option<&Type>| ty.and_then(descriptor).is_some();
+        if attrs.fd.is_some() {
+            return match ty {
+                ty if is_fd(Some(ty)) => Self::Fd,
+                _ if is_fd(inside("Option")) => Self::OptionFd,
+                _ if is_fd(inside("Vec")) => Self::Fds,
+                _ => Self::FdMessage,
+            };
+        }
+        // The user's function takes a reference to the whole type.
+        let as_it_is = attrs.with_path.is_some() || attrs.skip_if.is_some();
+        let is_text = |ty: &Type| is_named(ty, "String") || str_reference(ty).is_some();
         match ty {
-            Type::Reference(reference) => match &*reference.elem {
-                elem if is_named(elem, "str") => Self::Str,
-                elem if is_named(elem, "Path") => Self::Path,
-                Type::Slice(_) => Self::Slice,
-                _ => Self::Reference,
-            },
-            ty if argument_of(ty, "Option").and_then(str_reference).is_some() => Self::OptionStr,
-            _ => Self::Value,
+            ty if is_primitive(ty) => Self::Copied,
+            _ if as_it_is => Self::Other,
+            ty if is_text(ty) => Self::Text,
+            ty if is_named(ty, "PathBuf") => Self::Path,
+            _ if inside("Vec").is_some() => Self::Slice,
+            _ if inside("Option").is_some_and(is_text) => Self::OptionText,
+            Type::Reference(to) if is_named(&to.elem, "Path") => Self::Path,
+            Type::Reference(to) if matches!(*to.elem, Type::Slice(_)) => Self::Slice,
+            _ => Self::Other,
         }
     }
 }

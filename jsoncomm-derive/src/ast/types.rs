@@ -48,6 +48,17 @@ pub(crate) fn is_named(ty: &Type, name: &str) -> bool {
     std_name(ty).is_some_and(|segment| segment.ident == name && segment.arguments.is_none())
 }
 
+/// Returns true if a type is written like one of the language's numbers.
+pub(crate) fn is_number(ty: &Type) -> bool {
+    const NUMBERS: &str = "u8 u16 u32 u64 u128 usize i8 i16 i32 i64 i128 isize f32 f64";
+    NUMBERS.split(' ').any(|name| is_named(ty, name))
+}
+
+/// Returns true for numbers, `bool` and `char`.
+pub(crate) fn is_primitive(ty: &Type) -> bool {
+    is_number(ty) || is_named(ty, "bool") || is_named(ty, "char")
+}
+
 /// Returns the `T` of a type that is written `Name<T>`; there may be lifetimes before it.
 pub(crate) fn argument_of<'t>(ty: &'t Type, name: &str) -> Option<&'t Type> {
     let segment = std_name(ty).filter(|segment| segment.ident == name)?;

@@ -3,7 +3,7 @@
 mod bounds;
 mod signature;
 
-use crate::ast::service::{Argument, ArgumentKind, Method, Service};
+use crate::ast::service::{Argument, Method, Service};
 use crate::ast::types::{argument_of, descriptor};
 use crate::attr;
 use crate::check;
@@ -79,7 +79,7 @@ fn argument(cx: &Ctxt, argument: &Argument) {
     let borrow = argument.attrs.borrow.as_ref().map(|(path, _)| path);
     let text = "an argument needs no `borrow`: it may always borrow from the message";
     cx.error_at(borrow, text);
-    if argument.attrs.fd.is_some() || argument.kind != ArgumentKind::Value {
+    if argument.attrs.fd.is_some() || argument.is_borrowed() {
         let text = "`default = \"...\"`, `skip_serializing_if` and `with` need an argument by value without `#[fd]`: the \
                     client's stub passes a reference, which the function does not accept";
         cx.error_at(argument.function(), text);
@@ -90,7 +90,7 @@ fn argument(cx: &Ctxt, argument: &Argument) {
 fn fds(cx: &Ctxt, argument: &Argument) {
     let (ty, ident) = (&argument.ty, &argument.ident);
     if argument.attrs.fd.is_some() {
-        if argument.kind != ArgumentKind::Value {
+        if argument.is_borrowed() {
             let text = "a received descriptor is owned: write the type by value";
             cx.error(ty, text);
         }

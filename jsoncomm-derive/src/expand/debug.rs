@@ -22,7 +22,7 @@ pub(crate) fn message(message: &Message) -> TokenStream {
     };
     let fmt = quote! {
         fn fmt(&self, __out: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
-            match self { #arms }
+            match *self { #arms }
         }
     };
     let of = quote!(::core::fmt::Debug);

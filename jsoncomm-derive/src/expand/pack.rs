@@ -12,7 +12,7 @@ pub(crate) fn message(message: &Message, shape: &TokenStream) -> TokenStream {
         Shape::Struct(body) => {
             let pattern = body.pattern(|field| !field.attrs.skip_ser);
             let write = structure(message, body, &message.name, false);
-            quote!(let Self #pattern = self; #write)
+            quote!(let &Self #pattern = self; #write)
         }
         Shape::Enum(variants) => by_variant(variants, |variant, index| {
             self::variant(message, variant, index)
@@ -77,7 +77,7 @@ fn by_variant(variants: &[Variant], write: impl Fn(&Variant, usize) -> TokenStre
         let write = write(variant, index);
         quote!(Self::#ident #pattern => { #write })
     });
-    quote!(match self { #(#arms)* })
+    quote!(match *self { #(#arms)* })
 }
 
 /// `Pack::code` and its names, for an enum.

@@ -4,7 +4,7 @@
 //! handler. The types in both are concrete, so the library can select how each is written and read.
 
 use super::{describe, pack, unpack};
-use crate::ast::service::{Argument, ArgumentKind, FdKind, Method, Service};
+use crate::ast::service::{Argument, ArgumentKind, Method, Service};
 use crate::ast::types::{replace_self, std_name, type_arguments};
 use crate::check;
 use crate::ctxt::Ctxt;
@@ -56,7 +56,8 @@ fn arguments(service: &Service, method: &Method) -> TokenStream {
     let (ident, generics) = (&sent.ident, &sent.generics);
     let fields = sent.fields().map(|field| {
         let (member, ty) = (&field.member, &field.ty);
-        quote!(#member: #ty)
+        let reference = field.lent.then(|| quote!(&'__lent));
+        quote!(#member: #reference #ty)
     });
     let pack = pack::message(&sent, &TokenStream::new());
     let [received, members] = unpack::arguments(service, method);
@@ -231,21 +232,28 @@ fn stub_output(ty: &Type) -> TokenStream {
     quote_spanned!(super::site(ty)=> #stub<__M>)
 }
 
-/// Writes an argument of the stub, and the value that is sent. A descriptor is borrowed from its owner.
+/// Writes an argument of the stub, and the value that is sent, which is lent by what the caller passes.
 fn lend(argument: &Argument) -> (TokenStream, TokenStream) {
-    let (ident, ty) = (&argument.ident, &argument.ty);
-    let borrowed = quote!(::std::os::fd::BorrowedFd<'_>);
-    let ty = match argument.fd_kind() {
-        None => quote!(#ty),
-        Some(FdKind::One) => {
-            let value = quote!(::std::os::fd::AsFd::as_fd(&#ident));
-            return (quote!(#ident: impl ::std::os::fd::AsFd), value);
-        }
-        Some(FdKind::Option) => quote!(::core::option::Option<#borrowed>),
-        Some(FdKind::Vec) => quote!(&[#borrowed]),
-        Some(FdKind::Message) => quote!(&#ty),
+    let (ident, declared) = (&argument.ident, &argument.ty);
+    let (ty, lent) = argument.sent(&quote!('_));
+    let (ty, value) = match argument.kind {
+        _ if argument.is_borrowed() => (quote!(#declared), quote!(#ident)),
+        ArgumentKind::Text | ArgumentKind::Path | ArgumentKind::Slice => (
+            quote!(impl ::core::convert::AsRef<#ty>),
+            quote!(::core::convert::AsRef::as_ref(&#ident)),
+        ),
+        ArgumentKind::Other => (
+            quote!(impl ::core::borrow::Borrow<#ty>),
+            quote!(::core::borrow::Borrow::borrow(&#ident)),
+        ),
+        ArgumentKind::Fd => (
+            quote!(impl ::std::os::fd::AsFd),
+            quote!(::std::os::fd::AsFd::as_fd(&#ident)),
+        ),
+        _ if lent => (quote!(&#ty), quote!(#ident)),
+        _ => (quote!(#ty), quote!(#ident)),
     };
-    (quote!(#ident: #ty), quote!(#ident))
+    (quote!(#ident: #ty), value)
 }
 
 /// Writes the impl that finds a method by its number, decodes its arguments and calls it.
@@ -322,10 +330,10 @@ fn reply(service: &Service, method: &Method) -> TokenStream {
 fn value(index: usize, argument: &Argument) -> TokenStream {
     let index = Index::from(index);
     match argument.kind {
-        ArgumentKind::Value => quote!(__params.#index),
-        ArgumentKind::Reference => quote!(&__params.#index),
-        ArgumentKind::Str | ArgumentKind::Slice | ArgumentKind::Path => quote!(&*__params.#index),
-        ArgumentKind::OptionStr => quote!(::core::option::Option::as_deref(&__params.#index)),
+        _ if !argument.is_borrowed() => quote!(__params.#index),
+        ArgumentKind::Text | ArgumentKind::Slice | ArgumentKind::Path => quote!(&*__params.#index),
+        ArgumentKind::OptionText => quote!(::core::option::Option::as_deref(&__params.#index)),
+        _ => quote!(&__params.#index),
     }
 }
 

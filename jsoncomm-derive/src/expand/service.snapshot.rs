@@ -18,7 +18,7 @@ const _: () = {
     use ::jsoncomm::private as __p;
     use ::jsoncomm::private::shapes::*;
     struct __open_sent<'__lent> {
-        path: &'__lent str,
+        path: &'__lent ::core::primitive::str,
     }
     #[automatically_derived]
     impl<'__lent> __p::Pack for __open_sent<'__lent> {
@@ -27,7 +27,7 @@ const _: () = {
             __fds: &__p::Packer<'__a>,
             __out: __S,
         ) -> ::core::result::Result<__S::Ok, __S::Error> {
-            let Self { path: __f0, .. } = self;
+            let &Self { path: &ref __f0, .. } = self;
             let mut __state = __p::serde::Serializer::serialize_struct(
                 __out,
                 "open",
@@ -36,7 +36,7 @@ const _: () = {
             __p::serde::ser::SerializeStruct::serialize_field(
                 &mut __state,
                 "path",
-                &(&&&__p::probe::<&'__lent str>()).write_field(__f0, __fds),
+                &(&&&__p::probe::<::core::primitive::str>()).write_field(__f0, __fds),
             )?;
             __p::serde::ser::SerializeStruct::end(__state)
         }

@@ -59,18 +59,18 @@ impl<T: Serialize + ?Sized> WriteBySerde<T> for &&Probe<T> {}
 
 /// Written as a message.
 #[doc(hidden)]
-pub trait WriteAsMessage<T: PackPart> {
+pub trait WriteAsMessage<T: PackPart + ?Sized> {
     #[inline]
     fn write_field<'p, 'a>(&self, value: &'a T, fds: &'p Packer<'a>) -> Packed<'p, 'a, T> {
         Packed(value, fds)
     }
 }
 
-impl<T: PackPart + WithoutFds> WriteAsMessage<T> for &Probe<T> {}
+impl<T: PackPart + WithoutFds + ?Sized> WriteAsMessage<T> for &Probe<T> {}
 
 /// Not written: there are descriptors inside.
 #[doc(hidden)]
-pub trait WriteWithFds<T> {
+pub trait WriteWithFds<T: ?Sized> {
     fn write_field(&self, _: &T, _: &Packer<'_>) -> &()
     where
         T: WithoutFds,
@@ -79,7 +79,7 @@ pub trait WriteWithFds<T> {
     }
 }
 
-impl<T: PackPart> WriteWithFds<T> for Probe<T> {}
+impl<T: PackPart + ?Sized> WriteWithFds<T> for Probe<T> {}
 
 /// Not written: nothing knows how.
 #[doc(hidden)]
