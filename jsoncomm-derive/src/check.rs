@@ -74,7 +74,7 @@ fn library(cx: &Ctxt, given: Option<&Path>, of: &Ident, attribute: &str) {
 }
 
 /// The names of types, lifetimes and values in generated code.
-const GENERATED: &str = "__p __D __S __E __C __M __de __a __lent __With __default __fds __from __out __state __index \
+const GENERATED: &str = "__p __s __D __S __E __C __M __de __a __lent __With __default __fds __from __out __state __index \
                          __content __unknown __absence __params __incoming";
 
 /// Refuses the user's names that mean something else in generated code.

@@ -1,7 +1,7 @@
 //! The code that the macros generate.
 //!
-//! It fills in tables: names, types, functions. Visitors and errors are the library's, which is `__p` in generated code. All
-//! of it is in a `const _`, so that the names of helper types are its own.
+//! It fills in tables: names, types, functions. Visitors and errors are the library's, which is `__p` in generated code;
+//! `__s` is serde. All of it is in a `const _`, so that the names of helper types are its own.
 
 mod debug;
 mod describe;
@@ -141,7 +141,7 @@ mod tests {
             #[serde(deny_unknown_fields)]
             struct Open<P0, P1> { path: P0, #[fd] sink: P1 }
         });
-        assert!(text.contains("P0 : __p :: serde :: Serialize"));
+        assert!(text.contains("P0 : __s :: Serialize"));
         assert!(text.contains("P1 : __p :: Pack"));
         assert!(text.contains("strict : true"));
     }

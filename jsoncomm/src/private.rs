@@ -10,10 +10,9 @@ pub use crate::service::{Call, Incoming, MethodReturn, Returned, Service};
 pub use crate::shape::{Definition, Field, Form, Item, Presence, Shape, Type, Variant};
 #[cfg(feature = "schema")]
 pub use crate::shape::{Schema, Schematic};
-pub use serde;
 pub use std::borrow::Cow;
 
-/// Traits that select how fields travel and what types look like, behind three references.
+/// serde, and the traits that select how fields travel and what types look like, behind three references.
 pub mod shapes {
     pub use crate::message::probe::{
         AnyForeign as _, AnyMessage as _, OptionOfForeign as _, WrapperOfMessage as _,
@@ -22,10 +21,11 @@ pub mod shapes {
         ReadAsMessage as _, ReadBySerde as _, ReadNothing as _, ReadWithFds as _,
         WriteAsMessage as _, WriteBySerde as _, WriteNothing as _, WriteWithFds as _,
     };
+    pub use serde as __s;
 }
 
-/// Traits that select how fields travel, behind three references, and what types look like, behind four: a type that only
-/// serde knows has to have a schema.
+/// serde, and the traits that select how fields travel, behind three references, and what types look like, behind four: a
+/// type that only serde knows has to have a schema.
 #[cfg(feature = "schema")]
 pub mod schemas {
     pub use crate::message::probe::{
@@ -36,4 +36,5 @@ pub mod schemas {
         ReadAsMessage as _, ReadBySerde as _, ReadNothing as _, ReadWithFds as _,
         WriteAsMessage as _, WriteBySerde as _, WriteNothing as _, WriteWithFds as _,
     };
+    pub use serde as __s;
 }

@@ -255,7 +255,7 @@ pub struct Item {
 
 impl Item {
     /// Returns one that is always there, under one name.
-    pub(crate) const fn new(name: &'static str, docs: &'static str) -> Self {
+    pub const fn new(name: &'static str, docs: &'static str) -> Self {
         Self {
             name,
             docs,

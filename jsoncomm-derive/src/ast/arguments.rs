@@ -138,7 +138,6 @@ impl Argument {
         let content = self.content();
         match self.kind {
             _ if !self.is_borrowed() => self.ty.clone(),
-            ArgumentKind::Text => parse_quote!(::std::string::String),
             ArgumentKind::OptionText => {
                 parse_quote!(::core::option::Option<::std::string::String>)
             }

@@ -149,11 +149,10 @@ fn variant(message: &Message, variant: &Variant, index: usize) -> TokenStream {
     };
     let read = (!attrs.skip_de).then_some(false);
     let written = (!attrs.skip_ser && attrs.other.is_none()).then_some(false);
-    by_name(
-        &variant.names,
-        [read, written],
-        |name, rest| quote!(__p::Variant::new(__p::Item { name: #name, docs: #docs, #rest }, #code, #form)),
-    )
+    by_name(&variant.names, [read, written], |name, unusual| {
+        let item = item(name, docs, unusual);
+        quote!(__p::Variant::new(#item, #code, #form))
+    })
 }
 
 /// Writes the fields that are read or written, with a comma after each.
@@ -163,9 +162,10 @@ fn fields(message: &Message, body: &Body) -> TokenStream {
         let defaults = attrs.default.is_some() || message.attrs.default.is_some();
         let read = (!attrs.skip_de).then_some(defaults);
         let written = (!attrs.skip_ser).then_some(attrs.skip_if.is_some());
-        by_name(&field.names, [read, written], |name, rest| {
+        by_name(&field.names, [read, written], |name, unusual| {
             let name = if body.style == Style::Named { name } else { "" };
-            quote!(__p::Field::new(__p::Item { name: #name, docs: #docs, #rest }, #ty))
+            let item = item(name, docs, unusual);
+            quote!(__p::Field::new(#item, #ty))
         })
     };
     body.fields.iter().map(each).collect()
@@ -198,21 +198,29 @@ fn presence(of: Presence) -> TokenStream {
     }
 }
 
+/// Writes what fields and variants have in common.
+fn item(name: &str, docs: &Docs, unusual: Option<TokenStream>) -> TokenStream {
+    let usual = quote!(__p::Item::new(#name, #docs));
+    unusual.map_or(
+        usual.clone(),
+        |unusual| quote!(__p::Item { #unusual, ..#usual }),
+    )
+}
+
 /// Has `new` write something with a name, presence and aliases; once for each of the names that it is read and written by.
 fn by_name(
     names: &Names,
     [read, written]: [Presence; 2],
-    new: impl Fn(&str, TokenStream) -> TokenStream,
+    new: impl Fn(&str, Option<TokenStream>) -> TokenStream,
 ) -> TokenStream {
     let one = |name: &str, [read, written]: [Presence; 2]| {
         let known = names.known.iter();
         let aliases = known.filter(|known| *known != name && read.is_some());
-        let aliases = quote!(&[#(#aliases),*]);
+        let aliases: Vec<_> = aliases.collect();
+        let usual = [read, written] == [Some(false); 2] && aliases.is_empty();
         let [read, written] = [read, written].map(presence);
-        let new = new(
-            name,
-            quote!(read: #read, written: #written, aliases: #aliases),
-        );
+        let unusual = quote!(read: #read, written: #written, aliases: &[#(#aliases),*]);
+        let new = new(name, (!usual).then_some(unusual));
         quote!(#new,)
     };
     let together = read.is_some() && names.ser == names.de;

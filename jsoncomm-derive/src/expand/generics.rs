@@ -19,7 +19,7 @@ pub(crate) fn pack(message: &Message) -> Generics {
     bodies.retain(|(_, variant)| variant.is_none_or(|v| !v.skip_ser && v.bound.ser.is_none()));
     let fields = bodies.into_iter().flat_map(|(body, _)| body.written());
     let bounded = fields.filter(|f| f.attrs.with.ser.is_none() && f.attrs.bound.ser.is_none());
-    let bounds = [quote!(__p::serde::Serialize), quote!(__p::Pack)];
+    let bounds = [quote!(__s::Serialize), quote!(__p::Pack)];
     inferred_by_fd(&mut generics, bounded, bounds);
     generics
 }
@@ -39,10 +39,7 @@ pub(crate) fn unpack(message: &Message) -> Generics {
     bodies.retain(|(_, variant)| variant.is_none_or(|v| !v.skip_de && v.bound.de.is_none()));
     let fields = bodies.into_iter().flat_map(|(body, _)| body.read());
     let bounded = fields.filter(|f| f.attrs.with.de.is_none() && f.attrs.bound.de.is_none());
-    let bounds = [
-        quote!(__p::serde::Deserialize<'__de>),
-        quote!(__p::Unpack<'__de>),
-    ];
+    let bounds = [quote!(__s::Deserialize<'__de>), quote!(__p::Unpack<'__de>)];
     inferred_by_fd(&mut generics, bounded, bounds);
     // A type that only lends descriptors can be written and not read.
     let read = message.fields().filter(|field| !field.attrs.skip_de);

@@ -30,8 +30,8 @@ pub(crate) fn message(message: &Message, shape: &TokenStream) -> TokenStream {
 /// Writes the impl that leaves everything to serde.
 pub(crate) fn delegate(message: &Message, shape: &TokenStream) -> TokenStream {
     let schematic = message.attrs.schema.iter().map(|_| quote!(__p::Schematic));
-    let generics = generics::whole(message, &quote!(__p::serde::Serialize #(+ #schematic)*));
-    let mut body = quote!(__p::serde::Serialize::serialize(self, __out));
+    let generics = generics::whole(message, &quote!(__s::Serialize #(+ #schematic)*));
+    let mut body = quote!(__s::Serialize::serialize(self, __out));
     if message.is_sensitive() {
         let name = &message.name;
         body = quote!(__p::sensitive(#name, #body));
@@ -56,7 +56,7 @@ fn content(message: &Message) -> TokenStream {
 fn function(name: &str, body: &TokenStream) -> TokenStream {
     let name = format_ident!("{name}");
     quote! {
-        fn #name<'__a, __S: __p::serde::Serializer>(
+        fn #name<'__a, __S: __s::Serializer>(
             &'__a self,
             __fds: &__p::Packer<'__a>,
             __out: __S,
@@ -106,26 +106,26 @@ fn variant(message: &Message, variant: &Variant, index: usize) -> TokenStream {
         let len = if unit { 1_usize } else { 2 };
         let held = (!unit).then(|| {
             quote! {
-                __p::serde::ser::SerializeStruct::serialize_field(
+                __s::ser::SerializeStruct::serialize_field(
                     &mut __state, #content, &__p::ContentOf(self, __fds),
                 )?;
             }
         });
         return quote! {
-            let mut __state = __p::serde::Serializer::serialize_struct(__out, #name, #len)?;
-            __p::serde::ser::SerializeStruct::serialize_field(&mut __state, #tag_name, #tag)?;
+            let mut __state = __s::Serializer::serialize_struct(__out, #name, #len)?;
+            __s::ser::SerializeStruct::serialize_field(&mut __state, #tag_name, #tag)?;
             #held
-            __p::serde::ser::SerializeStruct::end(__state)
+            __s::ser::SerializeStruct::end(__state)
         };
     }
     let index = u32::try_from(index).unwrap_or(u32::MAX);
     let about = quote!(__out, #name, #index, #tag);
     match effective(&variant.body) {
-        Style::Unit => quote!(__p::serde::Serializer::serialize_unit_variant(#about)),
+        Style::Unit => quote!(__s::Serializer::serialize_unit_variant(#about)),
         Style::Newtype => {
             let written = variant.body.written().next();
             let value = written.map(|field| value(message, field, tag));
-            quote!(__p::serde::Serializer::serialize_newtype_variant(#about, #value))
+            quote!(__s::Serializer::serialize_newtype_variant(#about, #value))
         }
         Style::Named => sequence(message, &variant.body, "struct_variant", &about),
         Style::Tuple => sequence(message, &variant.body, "tuple_variant", &about),
@@ -141,7 +141,7 @@ fn refused(message: &Message, variant: &Variant) -> Option<TokenStream> {
     };
     let (ty, ident) = (message.rust_name(), &variant.ident);
     let text = format!("the enum variant {ty}::{ident} {why}");
-    Some(quote!(::core::result::Result::Err(__p::serde::ser::Error::custom(#text))))
+    Some(quote!(::core::result::Result::Err(__s::ser::Error::custom(#text))))
 }
 
 /// A newtype whose only field is skipped is a unit.
@@ -156,11 +156,11 @@ fn effective(body: &Body) -> Style {
 fn structure(message: &Message, body: &Body, name: &str, content: bool) -> TokenStream {
     let about = quote!(__out, #name);
     match effective(body) {
-        Style::Unit if !content => quote!(__p::serde::Serializer::serialize_unit_struct(#about)),
+        Style::Unit if !content => quote!(__s::Serializer::serialize_unit_struct(#about)),
         Style::Newtype => {
             let written = body.written().map(|field| {
                 let value = value(message, field, &message.name);
-                quote_spanned!(site(&field.ty)=> __p::serde::Serialize::serialize(#value, __out))
+                quote_spanned!(site(&field.ty)=> __s::Serialize::serialize(#value, __out))
             });
             written.collect()
         }
@@ -183,9 +183,9 @@ fn sequence(message: &Message, body: &Body, what: &str, about: &TokenStream) -> 
     });
     let mutable = body.written().next().map(|_| quote!(mut));
     quote! {
-        let #mutable __state = __p::serde::Serializer::#begin(#about, #always #(#sometimes)*)?;
+        let #mutable __state = __s::Serializer::#begin(#about, #always #(#sometimes)*)?;
         #(#fields)*
-        __p::serde::ser::#state::end(__state)
+        __s::ser::#state::end(__state)
     }
 }
 
@@ -197,14 +197,14 @@ fn one(message: &Message, style: Style, field: &Field, state: &Ident) -> TokenSt
         quote!(#name,)
     });
     let write = quote_spanned! {site(&field.ty)=>
-        __p::serde::ser::#state::serialize_field(&mut __state, #name #value)
+        __s::ser::#state::serialize_field(&mut __state, #name #value)
     };
     let write = quote_spanned!(site(&field.ty)=> #write?;);
     let Some(test) = &field.attrs.skip_if else {
         return write;
     };
     let skip = (style == Style::Named)
-        .then(|| quote!(__p::serde::ser::#state::skip_field(&mut __state, #name)?;));
+        .then(|| quote!(__s::ser::#state::skip_field(&mut __state, #name)?;));
     let local = &field.local;
     quote!(if #test(#local) { #skip } else { #write })
 }
@@ -237,8 +237,8 @@ fn serializable(message: &Message, field: &Field) -> TokenStream {
             of: ::core::marker::PhantomData<#whole>,
         }
         #[automatically_derived]
-        impl #params __p::serde::Serialize for __With #with_arguments #clause {
-            fn serialize<__S: __p::serde::Serializer>(
+        impl #params __s::Serialize for __With #with_arguments #clause {
+            fn serialize<__S: __s::Serializer>(
                 &self,
                 __out: __S,
             ) -> ::core::result::Result<__S::Ok, __S::Error> {

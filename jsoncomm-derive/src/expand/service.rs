@@ -99,7 +99,6 @@ fn calls(service: &Service) -> TokenStream {
     let new = unless_taken(service, "new").map(|unless| {
         quote! {
             #unless
-            #[automatically_derived]
             impl #ident {
                 /// Returns a stub that calls through `connection` and waits for each reply.
                 #vis fn new(connection: __p::Connection) -> Self { ::core::convert::From::from(connection) }
@@ -120,7 +119,6 @@ fn calls(service: &Service) -> TokenStream {
         const _: () = {
             #free
             #new
-            #[automatically_derived]
             impl<__M: __p::CallMode> #ident<__M> {
                 #start
                 #(#methods)*

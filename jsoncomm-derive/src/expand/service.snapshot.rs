@@ -22,23 +22,19 @@ const _: () = {
     }
     #[automatically_derived]
     impl<'__lent> __p::Pack for __open_sent<'__lent> {
-        fn pack<'__a, __S: __p::serde::Serializer>(
+        fn pack<'__a, __S: __s::Serializer>(
             &'__a self,
             __fds: &__p::Packer<'__a>,
             __out: __S,
         ) -> ::core::result::Result<__S::Ok, __S::Error> {
             let &Self { path: &ref __f0, .. } = self;
-            let mut __state = __p::serde::Serializer::serialize_struct(
-                __out,
-                "open",
-                1usize,
-            )?;
-            __p::serde::ser::SerializeStruct::serialize_field(
+            let mut __state = __s::Serializer::serialize_struct(__out, "open", 1usize)?;
+            __s::ser::SerializeStruct::serialize_field(
                 &mut __state,
                 "path",
                 &(&&&__p::probe::<::core::primitive::str>()).write_field(__f0, __fds),
             )?;
-            __p::serde::ser::SerializeStruct::end(__state)
+            __s::ser::SerializeStruct::end(__state)
         }
     }
     struct __open_received<'__de> {
@@ -50,11 +46,7 @@ const _: () = {
         const RULES: __p::MemberRules = __p::MemberRules {
             expecting: "open",
             names: &["path"],
-            known: &["path"],
-            named: true,
-            strict: true,
-            arguments: true,
-            sensitive: "",
+            ..__p::MemberRules::ARGUMENTS
         };
         fn new() -> Self {
             Self {
@@ -73,7 +65,7 @@ const _: () = {
                 _ => false,
             }
         }
-        fn read<__D: __p::serde::Deserializer<'__de>>(
+        fn read<__D: __s::Deserializer<'__de>>(
             &mut self,
             __index: usize,
             __fds: &__p::Unpacker,
@@ -89,7 +81,7 @@ const _: () = {
             }
             ::core::result::Result::Ok(())
         }
-        fn finish<__E: __p::serde::de::Error>(
+        fn finish<__E: __s::de::Error>(
             self,
             __absence: __p::Absence,
         ) -> ::core::result::Result<Self::Value, __E> {
@@ -106,14 +98,12 @@ const _: () = {
     const _: () = {
         fn connection() {}
         fn path() {}
-        #[automatically_derived]
         impl FilesClient {
             /// Returns a stub that calls through `connection` and waits for each reply.
             fn new(connection: __p::Connection) -> Self {
                 ::core::convert::From::from(connection)
             }
         }
-        #[automatically_derived]
         impl<__M: __p::CallMode> FilesClient<__M> {
             /// Returns a stub whose methods only start their calls, and return a `PendingCall` to wait for.
             fn start(&self) -> FilesClient<__p::Started> {
@@ -187,16 +177,8 @@ const _: () = {
                         "Opens `path` for reading; the descriptor travels in the reply.",
                         &[
                             __p::Field::new(
-                                __p::Item {
-                                    name: "path",
-                                    docs: "",
-                                    read: __p::Presence::Always,
-                                    written: __p::Presence::Always,
-                                    aliases: &[],
-                                },
-                                __p::Type::new(|| {
-                                    (&&&__p::probe::<::std::string::String>()).probed()
-                                }),
+                                __p::Item::new("path", ""),
+                                __p::Type::new(|| (&&&__p::probe::<str>()).probed()),
                             ),
                         ],
                     )

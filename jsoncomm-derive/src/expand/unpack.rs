@@ -21,9 +21,9 @@ pub(crate) fn message(message: &Message) -> TokenStream {
 
 /// Writes the impl that leaves everything to serde.
 pub(crate) fn delegate(message: &Message) -> TokenStream {
-    let mut generics = generics::whole(message, &quote!(__p::serde::Deserialize<'__de>));
+    let mut generics = generics::whole(message, &quote!(__s::Deserialize<'__de>));
     generics.params.insert(0, syn::parse_quote!('__de));
-    let mut read = quote!(__p::whole(__p::serde::Deserialize::deserialize(__from)));
+    let mut read = quote!(__p::whole(__s::Deserialize::deserialize(__from)));
     // An error of serde does not say which field it is about.
     if message.is_sensitive() {
         read = quote!(__fds.sensitive(#read));
@@ -41,7 +41,7 @@ fn unpack(
     absent: Option<TokenStream>,
 ) -> TokenStream {
     let items = quote! {
-        fn unpack<__D: __p::serde::Deserializer<'__de>>(
+        fn unpack<__D: __s::Deserializer<'__de>>(
             __fds: &__p::Unpacker,
             __from: __D,
         ) -> ::core::result::Result<Self, __D::Error> {
@@ -112,14 +112,14 @@ fn enumeration(message: &Message, variants: &[Variant]) -> (TokenStream, TokenSt
         #other
         #find
 
-        fn variant<__D: __p::serde::Deserializer<'__de>>(
+        fn variant<__D: __s::Deserializer<'__de>>(
             __index: usize,
             __content: __p::Content<__D>,
             __fds: &__p::Unpacker,
         ) -> ::core::result::Result<Self, __D::Error> {
             match __index {
                 #(#arms)*
-                _ => ::core::result::Result::Err(__p::serde::de::Error::custom("no such variant")),
+                _ => ::core::result::Result::Err(__s::de::Error::custom("no such variant")),
             }
         }
     };
@@ -287,7 +287,7 @@ impl<'m> Table<'m> {
                     match __index { #is_read _ => false }
                 }
 
-                fn read<__D: __p::serde::Deserializer<'__de>>(
+                fn read<__D: __s::Deserializer<'__de>>(
                     &mut self,
                     __index: usize,
                     __fds: &__p::Unpacker,
@@ -297,7 +297,7 @@ impl<'m> Table<'m> {
                     ::core::result::Result::Ok(())
                 }
 
-                fn finish<__E: __p::serde::de::Error>(
+                fn finish<__E: __s::de::Error>(
                     self,
                     __absence: __p::Absence,
                 ) -> ::core::result::Result<Self::Value, __E> {
@@ -313,24 +313,26 @@ impl<'m> Table<'m> {
         let fields: Vec<_> = self.body.read().collect();
         let names: Vec<_> = fields.iter().map(|field| &field.names.de).collect();
         let known: Vec<_> = fields.iter().flat_map(|field| &field.names.known).collect();
-        let (named, arguments) = (self.body.style == Style::Named, self.of_method);
-        let known = if named { known } else { Vec::new() };
-        let strict = arguments || attrs.strict.is_some() || attrs.reply.is_some();
-        let sensitive = if self.body.is_sensitive() {
-            let of = if arguments { "the arguments of " } else { "" };
-            format!("$jsoncomm::sensitive {of}{expecting}")
-        } else {
-            String::new()
-        };
+        let (named, strict) = (self.body.style == Style::Named, attrs.strict.is_some());
+        let known = (named && known != names).then(|| quote!(known: &[#(#known),*],));
+        let strict = strict || attrs.reply.is_some();
+        let kind =
+            (!self.of_method).then(|| quote!(named: #named, strict: #strict, arguments: false,));
+        let sensitive = self.body.is_sensitive().then(|| {
+            let of = if self.of_method {
+                "the arguments of "
+            } else {
+                ""
+            };
+            let expected = format!("$jsoncomm::sensitive {of}{expecting}");
+            quote!(sensitive: #expected,)
+        });
         quote! {
             __p::MemberRules {
                 expecting: #expecting,
                 names: &[#(#names),*],
-                known: &[#(#known),*],
-                named: #named,
-                strict: #strict,
-                arguments: #arguments,
-                sensitive: #sensitive,
+                #known #kind #sensitive
+                ..__p::MemberRules::ARGUMENTS
             }
         }
     }

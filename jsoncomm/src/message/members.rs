@@ -46,7 +46,7 @@ pub struct MemberRules {
     pub expecting: &'static str,
     /// The members' names, or `[0]`, `[1]` … where they have none.
     pub names: &'static [&'static str],
-    /// The names that are accepted, aliases included; empty where members have no names.
+    /// The names that are accepted, aliases included; empty where these are `names`, or where members have none.
     pub known: &'static [&'static str],
     /// Members have names, so a map is accepted.
     pub named: bool,
@@ -60,6 +60,17 @@ pub struct MemberRules {
 }
 
 impl MemberRules {
+    /// The rules of a method's arguments, without their names.
+    pub const ARGUMENTS: Self = Self {
+        expecting: "",
+        names: &[],
+        known: &[],
+        named: true,
+        strict: true,
+        arguments: true,
+        sensitive: "",
+    };
+
     /// Returns the error of something in the place of the members, which it does not repeat.
     pub(super) fn unexpected<E: Error>(self, found: Unexpected<'_>) -> E {
         if self.sensitive.is_empty() {
@@ -95,12 +106,8 @@ impl<'de> Members<'de> for NoArguments {
     type Value = ();
     const RULES: MemberRules = MemberRules {
         expecting: "no arguments",
-        names: &[],
-        known: &[],
-        named: true,
-        strict: true,
         arguments: false,
-        sensitive: "",
+        ..MemberRules::ARGUMENTS
     };
 
     fn new() -> Self {
@@ -288,11 +295,16 @@ impl<'de, M: Members<'de>> Visitor<'de> for Name<M> {
     }
 
     fn visit_str<E: Error>(self, name: &str) -> Result<Option<usize>, E> {
-        let found = M::find(name);
-        if found.is_none() && M::RULES.strict {
-            return Err(E::unknown_field(name, M::RULES.known));
+        let rules = M::RULES;
+        let known = if rules.known.is_empty() {
+            rules.names
+        } else {
+            rules.known
+        };
+        match M::find(name) {
+            None if rules.strict => Err(E::unknown_field(name, known)),
+            found => Ok(found),
         }
-        Ok(found)
     }
 }
 
