@@ -84,7 +84,7 @@ pub(crate) fn weight(number: u64) -> Option<f64> {
 /// way to call has a type of its own, with the derives that it needs.
 macro_rules! record {
     ($($derive:path),*) => {
-        #[derive(Debug, Clone, PartialEq, $($derive),*)]
+        #[derive(Debug, PartialEq, $($derive),*)]
         pub(crate) struct Record {
             pub(crate) number: u64,
             pub(crate) text: String,

@@ -60,11 +60,10 @@ impl Caller for Client {
     fn run(&mut self, laps: &mut Laps) -> Outcome {
         while let Some(number) = laps.issue() {
             self.record.renumber(number);
-            let record = self.record.clone();
             let came = match &self.null {
-                None => self.records.keep(record)?,
+                None => self.records.keep(&self.record)?,
                 Some(null) => {
-                    let attached = self.records.attach(record, null)?;
+                    let attached = self.records.attach(&self.record, null)?;
                     check_null(number, attached.file.as_fd())?;
                     attached.record
                 }

@@ -65,7 +65,7 @@ pub(in crate::cases) fn turn(name: &str, wire: Wire, count: u64) -> Outcome {
             let mut record = Record::new(0);
             for number in 0..count {
                 record.renumber(number);
-                let mut call = records.keep(record.clone())?;
+                let mut call = records.keep(&record)?;
                 let came = loop {
                     take_turn(&mut server)?;
                     if let Some(came) = call.try_wait() {
