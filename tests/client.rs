@@ -1,5 +1,6 @@
 //! A client against servers of all sorts: each call ends, with its own reply or with an error that says why.
 
+mod batching;
 mod connecting;
 mod replies;
 

@@ -23,6 +23,7 @@
 // First, so that the constructors come first in the documentation of a connection.
 mod connection;
 
+mod batch;
 mod call;
 mod connector;
 mod event_loop;

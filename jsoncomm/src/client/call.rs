@@ -89,7 +89,7 @@ impl Connection {
     }
 
     /// Returns true if a call may connect again. An event loop waits for the socket as it is.
-    fn may_reconnect(&self) -> bool {
+    pub(super) fn may_reconnect(&self) -> bool {
         self.recovery != Recovery::None && !self.shared.is_driven()
     }
 
@@ -211,7 +211,7 @@ impl Connection {
         // The server of a stream is told no timeout: to it, that would be one for the whole stream.
         let timeout = self.timeout.filter(|_| !streamed);
         let call = self.shared.encode(method, params, Some((id, timeout)))?;
-        let mut table = self.send(call, deadline)?;
+        let mut table = self.send(call, Some(id), deadline)?;
         table.insert(id).streamed = streamed;
         drop(table);
         Ok(Handle {
@@ -222,15 +222,20 @@ impl Connection {
         })
     }
 
-    /// Sends a call whose reply is not waited for. Returns with the table locked.
+    /// Sends or gathers a call whose reply is not waited for. `id` is `None` if it has none. Returns with the table locked.
     fn send(
         &self,
         call: Outgoing<'_>,
+        id: Option<u64>,
         deadline: Option<Instant>,
     ) -> Result<MutexGuard<'_, Table>, Error> {
-        let waits = !self.shared.is_driven();
-        self.shared
-            .send(call, deadline, waits, self.may_reconnect())
+        let (waits, reconnect) = (!self.shared.is_driven(), self.may_reconnect());
+        if self.batching && call.fds.is_empty() {
+            return self.shared.gather(call, id, deadline, waits, reconnect);
+        }
+        let mut table = self.shared.send(call, deadline, waits, reconnect)?;
+        table.notified |= id.is_none();
+        Ok(table)
     }
 
     /// Calls a method that has no reply.
@@ -256,7 +261,7 @@ impl Connection {
     /// ```
     pub fn notify(&self, method: &str, params: &(impl Pack + ?Sized)) -> Result<(), CallError> {
         let call = self.shared.encode(method, params, None)?;
-        self.send(call, self.deadline())?.notified = true;
+        drop(self.send(call, None, self.deadline())?);
         Ok(())
     }
 

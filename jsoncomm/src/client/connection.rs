@@ -42,6 +42,7 @@ use crate::transport::{self, DEADLINE, Kind, Transport};
 /// | [`without_timeout`](Connection::without_timeout) | end when the server replies or closes |
 /// | [`reconnecting`](Connection::reconnecting) | connect again if the server has been restarted, before they are sent |
 /// | [`idempotent`](Connection::idempotent) | are sent again to a server that has been restarted, until one replies |
+/// | [`batching`](Connection::batching) | are gathered when they are started, and sent together |
 ///
 /// # Threads
 ///
@@ -96,6 +97,8 @@ pub struct Connection {
     pub(super) shared: Arc<Shared>,
     pub(super) timeout: Option<Duration>,
     pub(super) recovery: Recovery,
+    /// Calls that are started are gathered.
+    pub(super) batching: bool,
 }
 
 /// What a call does if the server has closed.
@@ -114,6 +117,7 @@ impl fmt::Debug for Connection {
         f.debug_struct("Connection")
             .field("timeout", &self.timeout)
             .field("recovery", &self.recovery)
+            .field("batching", &self.batching)
             .finish_non_exhaustive()
     }
 }
@@ -241,6 +245,7 @@ impl Connection {
             shared: Arc::new(Shared::new(transport, connector, random >> 12)),
             timeout: Some(DEADLINE),
             recovery: Recovery::None,
+            batching: false,
         }
     }
 
@@ -340,6 +345,83 @@ impl Connection {
     #[must_use = "the returned clone repeats calls, this connection does not"]
     pub fn idempotent(&self) -> Self {
         self.with(|clone| clone.recovery = Recovery::Repeat)
+    }
+
+    /// Returns a clone whose calls are gathered when they are started, and sent together in one datagram.
+    ///
+    /// That saves most of the system calls of many small calls. Gathered are the calls of [`start`](Connection::start),
+    /// [`stream`](Connection::stream) and [`notify`](Connection::notify), so those of a stub's `start()` and of `#[oneway]`
+    /// methods, unless they have descriptors. They are sent:
+    ///
+    /// - when one of them is waited for or polled, or gets a callback, and its reply has not come;
+    /// - when 64 are gathered, or 64 KiB, or as many bytes as the [limit](Connection::set_message_limit) allows;
+    /// - before a call of any clone that is not gathered, so that the order is kept;
+    /// - by [`flush`](Connection::flush), by an event loop's [`run_once`](Connection::run_once), and, if there is room at once,
+    ///   when the last clone is dropped.
+    ///
+    /// A call's deadline counts from its start. A call that is dropped before it has been sent is never sent. Where they
+    /// cannot be sent, the call that was waited for returns the error, and the others stay gathered.
+    ///
+    /// The server has to understand JSON-RPC batches. One of this library takes up to [`Limits::batch`] calls in each, unless
+    /// its endpoint is [bare](crate::server::Endpoint::bare).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    #[doc = include_str!("../../doc/counter.txt")]
+    /// use jsoncomm::client::PendingCall;
+    /// use jsoncomm::Connection;
+    ///
+    /// // The stub of a trait with `fn add(&mut self, number: u64) -> u64`.
+    /// let counter = CounterClient::new(Connection::open(&path)?.batching()).start();
+    /// let calls = [counter.add(1)?, counter.add(2)?, counter.add(3)?];
+    /// let sums: Result<Vec<u64>, _> = PendingCall::wait_all(calls).into_iter().collect();
+    /// assert_eq!(sums?, [1, 3, 6]); // one datagram each way
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[doc(alias = "batch")]
+    #[must_use = "the returned clone gathers calls, this connection does not"]
+    pub fn batching(&self) -> Self {
+        self.with(|clone| clone.batching = true)
+    }
+
+    /// Sends the calls that are [gathered](Connection::batching), through whatever clone.
+    ///
+    /// Waits only for room to send, as [`start`](Connection::start) does. Does nothing if none is gathered.
+    ///
+    /// # Errors
+    ///
+    /// | error | when |
+    /// |---|---|
+    /// | [`Error::Deadline`] | there was no room in time |
+    /// | [`Error::Full`] | there is no room, and an event loop [drives](Connection::set_driven) the connection |
+    /// | [`Error::Closed`] | the server has closed |
+    /// | [`Error::Os`] | [sendmsg(2)] failed |
+    /// | [`Error::Forked`] | this process did not make the connection |
+    ///
+    /// The calls stay gathered: flush again, or drop them.
+    ///
+    /// [sendmsg(2)]: https://man7.org/linux/man-pages/man2/sendmsg.2.html
+    ///
+    /// # Examples
+    ///
+    /// ```
+    #[doc = include_str!("../../doc/counter.txt")]
+    /// use jsoncomm::Connection;
+    ///
+    /// let connection = Connection::open(&path)?.batching();
+    /// for number in 0..10 {
+    ///     connection.notify("example.counter.set", &(number,))?;
+    /// }
+    /// connection.flush()?; // the kernel has them all
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn flush(&self) -> Result<(), Error> {
+        self.shared.check_process()?;
+        let (waits, reconnect) = (!self.shared.is_driven(), self.may_reconnect());
+        let table = self.shared.lock();
+        let flushed = self.shared.flush(table, self.deadline(), waits, reconnect);
+        flushed.map(drop)
     }
 
     /// Sets the longest message in bytes, sent or received, for all clones; [`Limits::message`] by default.

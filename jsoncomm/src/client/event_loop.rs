@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use super::Connection;
 use crate::error::Error;
 
-/// How soon an event loop tries again after it found another thread receiving: no event says when that thread stops.
+/// How soon an event loop tries again after it found another thread receiving, or no room to send: no event says when that
+/// ends.
 const RETRY: Duration = Duration::from_millis(10);
 
 impl Connection {
@@ -32,7 +33,8 @@ impl Connection {
         self.shared.driven.store(true, Ordering::Relaxed);
     }
 
-    /// Receives the replies that have come and ends the calls whose deadline has passed; never waits.
+    /// Receives the replies that have come, ends the calls whose deadline has passed, and sends those that are
+    /// [gathered](Connection::batching); never waits.
     ///
     /// Callbacks run and tasks are woken, on this thread. Returns true if there may be more to receive. While another
     /// thread waits for a reply, that one receives for all, and this returns false.
@@ -68,6 +70,8 @@ impl Connection {
         // Deadlines hold even if receiving fails.
         let expired = self.shared.lock().expire(Instant::now());
         self.shared.notify_all(expired);
+        // Those for which there is no room stay gathered. Other errors show when the socket is read.
+        let _ = self.shared.lock().try_batch();
         drained
     }
 
@@ -78,7 +82,8 @@ impl Connection {
     /// - the deadlines of calls with a callback or a task;
     /// - every 100 ms while calls to a [`Kind::Datagram`](crate::Kind::Datagram) server are in flight, to check that it
     ///   exists;
-    /// - 10 ms from now if the last run could not receive because another thread did, 100 ms if receiving failed.
+    /// - 10 ms from now if calls are [gathered](Connection::batching), or the last run could not receive because another thread
+    ///   did; 100 ms if receiving failed.
     ///
     /// Starting a call can make it earlier, so ask again before each wait. A task that drives the connection while other
     /// tasks start calls should sleep for 100 ms at most, or those tasks should use their runtime's timeouts. `None` in a
@@ -86,7 +91,8 @@ impl Connection {
     pub fn next_deadline(&self) -> Option<Instant> {
         self.shared.check_process().ok()?;
         let table = self.shared.lock();
-        let retry = table.drain_skipped.then(|| Instant::now() + RETRY);
+        let retries = table.drain_skipped || !table.batch.is_empty();
+        let retry = retries.then(|| Instant::now() + RETRY);
         table.next_due().into_iter().chain(retry).min()
     }
 }

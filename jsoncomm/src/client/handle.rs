@@ -29,6 +29,29 @@ impl Handle {
         Ok(())
     }
 
+    /// Sends the call if it is gathered, with all that is. Waits for room until a deadline, or never if that is `None`.
+    pub(super) fn flush(&self, deadline: Option<Option<Instant>>) -> Result<(), Error> {
+        if !self.connection.batching {
+            return Ok(());
+        }
+        let shared = &self.connection.shared;
+        let table = shared.lock();
+        if table.is_gathered(self.id) {
+            let (waits, reconnect) = (deadline.is_some(), self.connection.may_reconnect());
+            drop(shared.flush(table, deadline.flatten(), waits, reconnect)?);
+        }
+        Ok(())
+    }
+
+    /// Sends the call if it is gathered and there is room. Fails at the deadline if there is none.
+    pub(super) fn flush_now(&self) -> Result<(), Error> {
+        match self.flush(None) {
+            Err(Error::Full) if !self.has_expired() => Ok(()),
+            Err(Error::Full) => Err(Error::Deadline),
+            other => other,
+        }
+    }
+
     /// Takes the next entry if it has come; never waits.
     pub(super) fn try_next(&self) -> Option<Entry> {
         if let Err(error) = self.check() {

@@ -145,7 +145,10 @@ impl<T: Message, E: Message> Items<T, E> {
         if self.handle.done {
             return None;
         }
-        let entry = self.handle.try_next()?;
+        let entry = match self.handle.flush_now() {
+            Ok(()) => self.handle.try_next()?,
+            Err(error) => Err(error),
+        };
         self.read(entry)
     }
 
@@ -182,6 +185,9 @@ impl<T: Message, E: Message> Items<T, E> {
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, CallError<E>>>> {
         if self.handle.done {
             return Poll::Ready(None);
+        }
+        if let Err(error) = self.handle.flush_now() {
+            return Poll::Ready(self.read(Err(error)));
         }
         self.handle.poll(cx).map(|entry| self.read(entry))
     }
@@ -224,6 +230,13 @@ impl<T: Message, E: Message> Items<T, E> {
     ) {
         if std::mem::replace(&mut self.handle.done, true) {
             callback(None);
+            return;
+        }
+        if let Err(error) = self.handle.flush_now() {
+            self.handle.end();
+            if callback(Some(Err(error.into()))) {
+                callback(None);
+            }
             return;
         }
         let (shared, id) = (&self.handle.connection.shared, self.handle.id);
@@ -272,7 +285,9 @@ impl<T: Message, E: Message> Iterator for Items<T, E> {
             return None;
         }
         let (shared, id) = (&*self.handle.connection.shared, self.handle.id);
-        let entry = match shared.wait_for_any(&[id], self.handle.connection.deadline()) {
+        let deadline = self.handle.connection.deadline();
+        let sent = self.handle.flush(Some(deadline));
+        let entry = match sent.and_then(|()| shared.wait_for_any(&[id], deadline)) {
             Ok(_) => shared.pop(id).unwrap_or(Err(Error::Closed)),
             Err(Error::Deadline) => return Some(Err(CallError::Deadline)),
             Err(why) => Err(why),

@@ -5,10 +5,12 @@ use std::sync::{Arc, Condvar, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::notify::Listener;
-use super::reply::{BufferedReply, target};
+use super::reply::{BufferedReply, Target, target};
 use super::table::{CHECK_INTERVAL, Shared, Table, recycle};
 use super::time_left;
+use crate::envelope;
 use crate::error::Error;
+use crate::fds::Fds;
 use crate::sys::OsError;
 use crate::sys::control::Wait;
 use crate::transport::{Datagram, Inbox, Kind, ReceiveOutcome, Transport};
@@ -18,6 +20,9 @@ use crate::transport::{Datagram, Inbox, Kind, ReceiveOutcome, Transport};
 ///
 /// [unix(7)]: https://man7.org/linux/man-pages/man7/unix.7.html
 const REMAINING_MAX: usize = 1024;
+
+/// A call for which something was stored, and what to notify.
+pub(super) type Delivered = (u64, Option<Listener>);
 
 /// The right to receive for all. It is handed over when dropped, also by a panic.
 pub(super) struct Leadership<'s>(&'s Shared);
@@ -151,9 +156,9 @@ impl<'s> Leader<'s> {
         Ok(received)
     }
 
-    /// Stores a datagram that has just been received for its call. Returns which that is, and what to notify.
+    /// Stores a datagram that has just been received for its call.
     #[inline(never)]
-    pub(super) fn deliver(&mut self, datagram: Datagram) -> Option<(u64, Option<Listener>)> {
+    pub(super) fn deliver(&mut self, datagram: Datagram) -> Option<Delivered> {
         let depth = self.transport.bounds.depth;
         let (target, more) = target(self.inbox.text(&datagram), depth)?;
         let reply = BufferedReply {
@@ -163,6 +168,40 @@ impl<'s> Leader<'s> {
             damage: datagram.damage,
             more,
         };
+        self.store(target, reply)
+    }
+
+    /// Stores the elements of a batch, each for its call. They have no descriptors. Returns `None` for any other text.
+    #[inline]
+    pub(super) fn deliver_batch(&mut self, datagram: &Datagram) -> Option<Vec<Delivered>> {
+        let is_batch = envelope::is_batch(self.inbox.text(datagram));
+        is_batch.then(|| self.deliver_elements(datagram))?
+    }
+
+    #[inline(never)]
+    fn deliver_elements(&mut self, datagram: &Datagram) -> Option<Vec<Delivered>> {
+        let depth = self.transport.bounds.depth;
+        let text = self.inbox.text(datagram);
+        let elements = envelope::split(text, usize::MAX).ok()?;
+        let texts = elements.into_iter().filter_map(|at| text.get(at));
+        let mut delivered: Vec<_> = texts
+            .filter_map(|text| {
+                let (target, more) = target(text, depth)?;
+                let reply = BufferedReply {
+                    text: text.to_vec(),
+                    depth,
+                    fds: Fds::default(),
+                    damage: None,
+                    more,
+                };
+                self.store(target, reply)
+            })
+            .collect();
+        delivered.sort_by_key(|(_, listener)| listener.as_ref().map(Listener::is_callback));
+        Some(delivered)
+    }
+
+    fn store(&self, target: Target, reply: BufferedReply) -> Option<Delivered> {
         // Not `_`: dropped after the table is unlocked, since closing its descriptors may be slow.
         let (delivered, _rejected) = self.leadership.0.lock().deliver(target, reply);
         delivered

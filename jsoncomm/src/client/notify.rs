@@ -23,6 +23,12 @@ impl Listener {
         !matches!(self, Self::Thread(_))
     }
 
+    /// Returns true for a callback. Of several listeners callbacks are notified last: one may wait for a thread that is
+    /// notified too.
+    pub(super) fn is_callback(&self) -> bool {
+        matches!(self, Self::Callback(_))
+    }
+
     pub(super) fn notify(self, shared: &Shared) {
         match self {
             Self::Thread(follower) => follower.notify_one(),
@@ -58,9 +64,9 @@ impl Callback {
 }
 
 impl Shared {
-    /// Notifies all, callbacks last: one may wait for a thread that is notified here.
+    /// Notifies all, callbacks last.
     pub(super) fn notify_all(&self, mut listeners: Vec<Listener>) {
-        listeners.sort_by_key(|listener| matches!(listener, Listener::Callback(_)));
+        listeners.sort_by_key(Listener::is_callback);
         for listener in listeners {
             listener.notify(self);
         }

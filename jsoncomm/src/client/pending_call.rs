@@ -55,6 +55,7 @@ impl<T: Message, E: Message> PendingCall<T, E> {
     /// Those of [`Connection::call`](crate::Connection::call); [`CallError::Closed`] if the reply has been given out.
     pub fn wait(mut self) -> Result<T, CallError<E>> {
         self.handle.check().map_err(CallError::from_error)?;
+        self.handle.flush(Some(self.handle.deadline))?;
         self.handle.done = true;
         let (shared, id) = (&*self.handle.connection.shared, self.handle.id);
         let mut table = shared.lock();
@@ -91,6 +92,10 @@ impl<T: Message, E: Message> PendingCall<T, E> {
         if let Err(error) = self.handle.check() {
             return Some(Err(CallError::from_error(error)));
         }
+        if let Err(error) = self.handle.flush_now() {
+            self.handle.end();
+            return Some(Err(error.into()));
+        }
         let reply = self.handle.connection.shared.try_reply(self.handle.id);
         if reply.is_none() && self.handle.has_expired() {
             return Some(self.finish(Err(Error::Deadline)));
@@ -125,6 +130,10 @@ impl<T: Message, E: Message> PendingCall<T, E> {
     pub fn on_complete(mut self, callback: impl FnOnce(Result<T, CallError<E>>) + Send + 'static) {
         if std::mem::replace(&mut self.handle.done, true) {
             return callback(Err(CallError::Closed));
+        }
+        if let Err(error) = self.handle.flush_now() {
+            self.handle.end();
+            return callback(Err(error.into()));
         }
         let shared = &*self.handle.connection.shared;
         let mut callback = Some(callback);
@@ -172,7 +181,17 @@ impl<T: Message, E: Message> PendingCall<T, E> {
         let earliest = deadlines
             .filter_map(|(index, call)| Some((call.handle.deadline?, index)))
             .min();
-        let index = match shared.wait_for_any(&ids, earliest.map(|(at, _)| at)) {
+        let deadline = earliest.map(|(at, _)| at);
+        let flush = |call: &Self| call.handle.flush(Some(deadline)).err();
+        let failed = calls.iter().enumerate().find_map(|(index, call)| {
+            let error = flush(call).filter(|error| !matches!(error, Error::Deadline));
+            Some((index, error?))
+        });
+        if let Some((index, error)) = failed {
+            drop(calls.remove(index));
+            return Some((index, Err(error.into())));
+        }
+        let index = match shared.wait_for_any(&ids, deadline) {
             Ok(index) => index,
             // Its deadline has passed, so it does not wait.
             Err(Error::Deadline) => earliest.map_or(0, |(_, index)| index),
@@ -259,6 +278,10 @@ impl<T: Message, E: Message> Future for PendingCall<T, E> {
     type Output = Result<T, CallError<E>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if let Err(error) = self.handle.flush_now() {
+            self.handle.end();
+            return Poll::Ready(Err(error.into()));
+        }
         self.handle.poll(cx).map(|entry| self.finish(entry))
     }
 }

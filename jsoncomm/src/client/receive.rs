@@ -6,7 +6,7 @@
 use std::sync::MutexGuard;
 use std::time::Instant;
 
-use super::leader::Leader;
+use super::leader::{Delivered, Leader};
 use super::notify::Listener;
 use super::reply::{Parts, open_reply, read, read_reply};
 use super::table::{CHECK_INTERVAL, Shared, Table, recycle};
@@ -148,26 +148,38 @@ impl Shared {
         Err(Error::Deadline)
     }
 
-    /// Stores a datagram in the slot of its call and notifies the listener there. Returns the leader, unless it had to
-    /// hand over because that runs user code, or because the call is one of these.
+    /// Stores a datagram in the slot of its call, or of each of its calls, and notifies the listeners there. Returns the
+    /// leader, unless it had to hand over because that runs user code, or because a call is one of these.
     fn pass_on<'s>(
         &self,
         mut leader: Leader<'s>,
         datagram: Datagram,
         ids: &[u64],
     ) -> Option<Leader<'s>> {
-        let Some((id, listener)) = leader.deliver(datagram) else {
-            return Some(leader);
-        };
-        let user_code = listener.as_ref().is_some_and(Listener::runs_user_code);
-        let leader = if user_code || ids.contains(&id) {
-            leader.leave();
-            None
-        } else {
-            Some(leader)
-        };
-        if let Some(listener) = listener {
-            listener.notify(self);
+        match leader.deliver_batch(&datagram) {
+            Some(delivered) => self.notify_delivered(leader, delivered, ids),
+            None => {
+                let delivered = leader.deliver(datagram);
+                self.notify_delivered(leader, delivered, ids)
+            }
+        }
+    }
+
+    fn notify_delivered<'s>(
+        &self,
+        leader: Leader<'s>,
+        delivered: impl IntoIterator<Item = Delivered>,
+        ids: &[u64],
+    ) -> Option<Leader<'s>> {
+        let mut leader = Some(leader);
+        for (id, listener) in delivered {
+            let user_code = listener.as_ref().is_some_and(Listener::runs_user_code);
+            if user_code || ids.contains(&id) {
+                leader.take().into_iter().for_each(Leader::leave);
+            }
+            if let Some(listener) = listener {
+                listener.notify(self);
+            }
         }
         leader
     }
@@ -260,7 +272,7 @@ impl Shared {
     /// Ends all calls, since no reply will come, and notifies their listeners.
     #[inline(never)]
     fn close(&self, leader: Leader<'_>) {
-        let listeners = self.lock().end_all();
+        let listeners = self.lock().end_all(self.is_driven());
         leader.leave();
         self.notify_all(listeners);
     }

@@ -27,8 +27,8 @@ const CONGESTED_CALLS: u8 = 32;
 
 /// An encoded call.
 pub(super) struct Outgoing<'a> {
-    text: Vec<u8>,
-    fds: Row<'a>,
+    pub(super) text: Vec<u8>,
+    pub(super) fds: Row<'a>,
 }
 
 impl Shared {
@@ -57,8 +57,8 @@ impl Shared {
         Ok(Outgoing { text, fds })
     }
 
-    /// Sends a call as soon as there is room for it. Returns with the table locked, so that the call has its slot before
-    /// its reply is received.
+    /// Sends a call as soon as there is room for it, after what is gathered. Returns with the table locked, so that the
+    /// call has its slot before its reply is received.
     ///
     /// `waits`: for room, until the deadline. `reconnect`: connects again if the server is gone.
     pub(super) fn send(
@@ -66,17 +66,28 @@ impl Shared {
         call: Outgoing<'_>,
         deadline: Option<Instant>,
         waits: bool,
-        mut reconnect: bool,
+        reconnect: bool,
     ) -> Result<MutexGuard<'_, Table>, Error> {
-        let mut table = self.lock();
+        let table = self.flush(self.lock(), deadline, waits, reconnect)?;
+        let mut table = self.send_text(table, Some(&call), deadline, waits, reconnect)?;
+        recycle(&mut table.buffers, call.text);
+        Ok(table)
+    }
+
+    /// Sends a call, or what is gathered if that is `None`.
+    pub(super) fn send_text<'s>(
+        &'s self,
+        mut table: MutexGuard<'s, Table>,
+        call: Option<&Outgoing<'_>>,
+        deadline: Option<Instant>,
+        waits: bool,
+        mut reconnect: bool,
+    ) -> Result<MutexGuard<'s, Table>, Error> {
         loop {
             table.send_cancels();
-            let (mut locked, tried) = self.try_send(table, &call);
+            let (locked, tried) = self.try_send(table, call);
             table = match tried {
-                Ok(SendAttempt::Sent) => {
-                    recycle(&mut locked.buffers, call.text);
-                    return Ok(locked);
-                }
+                Ok(SendAttempt::Sent) => return Ok(locked),
                 // Nothing was sent, so nothing is repeated.
                 Err(Error::Closed) if reconnect => {
                     reconnect = false;
@@ -99,7 +110,7 @@ impl Shared {
     fn try_send<'s>(
         &'s self,
         mut table: MutexGuard<'s, Table>,
-        call: &Outgoing<'_>,
+        call: Option<&Outgoing<'_>>,
     ) -> (MutexGuard<'s, Table>, Result<SendAttempt, Error>) {
         if table.may_lose_replies() {
             let now = Instant::now();
@@ -115,9 +126,12 @@ impl Shared {
                 }
             }
         }
-        let tried = table
-            .transport
-            .send(&call.text, &call.fds, None, Wait::Never);
+        let tried = match call {
+            Some(call) => table
+                .transport
+                .send(&call.text, &call.fds, None, Wait::Never),
+            None => table.try_batch(),
+        };
         (table, tried)
     }
 
@@ -210,7 +224,7 @@ impl Shared {
         table.to_cancel.clear();
         table.notified = false;
         (table.next_check, table.next_drain) = (None, None);
-        let listeners = table.end_all();
+        let listeners = table.end_all(false);
         drop(table);
         leader.leave();
         self.notify_all(listeners);
@@ -225,7 +239,9 @@ impl Shared {
         }
         let mut table = self.lock();
         let slot = table.calls.remove(&id);
-        if slot.as_ref().is_some_and(Slot::is_open) {
+        if slot.as_ref().is_some_and(|slot| slot.gathered) {
+            table.batch.remove(id);
+        } else if slot.as_ref().is_some_and(Slot::is_open) {
             table.to_cancel.push(id);
             if table.may_lose_replies() {
                 drop(table);

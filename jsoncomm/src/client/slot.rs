@@ -19,6 +19,8 @@ pub(super) struct Slot {
     fds: usize,
     /// Nothing more will be stored.
     ended: bool,
+    /// It has not been sent.
+    pub(super) gathered: bool,
     /// The reply comes in many parts.
     pub(super) streamed: bool,
     pub(super) listener: Option<Listener>,
@@ -81,9 +83,13 @@ impl Slot {
         self.entries.is_empty()
     }
 
-    /// Returns true if a reply may still come.
+    /// Returns true if it has been sent and a reply may still come.
     pub(super) fn is_open(&self) -> bool {
-        !self.ended
+        !self.ended && !self.gathered
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended
     }
 
     /// Takes the listener to notify it. A callback stays for the entries that follow.

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use super::batch::Batch;
 use super::connector::Connector;
 use super::notify::Listener;
 use super::reply::{BufferedReply, Target};
@@ -83,6 +84,16 @@ impl Shared {
     }
 }
 
+impl Drop for Shared {
+    /// Sends what is still gathered, if there is room: calls without a reply, since each other has a handle.
+    fn drop(&mut self) {
+        if self.check_process().is_ok() {
+            // An error is returned by `flush`, for those who ask.
+            let _ = self.lock().try_batch();
+        }
+    }
+}
+
 /// The calls in flight, and what sending and receiving need.
 pub(super) struct Table {
     /// The socket and its settings. A thread that is receiving uses the old ones until it has received.
@@ -109,6 +120,8 @@ pub(super) struct Table {
     /// How many more calls that find no room at a datagram server receive at once: waiting did not help the last.
     pub(super) congestion: u8,
     pub(super) busy_poll: BusyPoll,
+    /// Calls that have not been sent.
+    pub(super) batch: Batch,
     /// Buffers to encode into.
     pub(super) buffers: Vec<Vec<u8>>,
     #[expect(clippy::vec_box, reason = "each call takes one out and puts it back")]
@@ -159,6 +172,7 @@ impl Table {
             next_drain: None,
             congestion: 0,
             busy_poll: BusyPoll::default(),
+            batch: Batch::default(),
             buffers: Vec::new(),
             inboxes: Vec::new(),
         }
@@ -186,7 +200,7 @@ impl Table {
     pub(super) fn pop(&mut self, id: u64) -> Option<Entry> {
         let slot = self.calls.get_mut(&id)?;
         let entry = slot.pop();
-        if slot.is_empty() && !slot.is_open() {
+        if slot.is_empty() && slot.has_ended() {
             self.calls.remove(&id);
         }
         entry
@@ -232,7 +246,8 @@ impl Table {
             Target::Unknown if self.notified => None,
             Target::Unknown | Target::Unreadable => self.only_open(),
         };
-        let Some((id, slot)) = id.and_then(|id| Some((id, self.calls.get_mut(&id)?))) else {
+        let slot = id.and_then(|id| Some((id, self.calls.get_mut(&id)?)));
+        let Some((id, slot)) = slot.filter(|(_, slot)| !slot.gathered) else {
             return (None, Some(reply));
         };
         // It may be the first part of a stream that the caller does not expect.
@@ -257,13 +272,18 @@ impl Table {
         first.map(|(id, _)| *id).filter(|_| second.is_none())
     }
 
-    /// Ends all calls because the server has closed. Returns what to notify.
+    /// Ends all calls because the server has closed; those that are gathered only if asked to. Returns what to notify.
     #[must_use = "a listener that is not notified may wait for ever"]
-    pub(super) fn end_all(&mut self) -> Vec<Listener> {
+    pub(super) fn end_all(&mut self, gathered: bool) -> Vec<Listener> {
         let mut listeners = Vec::new();
-        for slot in self.calls.values_mut().filter(|slot| slot.is_open()) {
-            slot.end(Error::Closed);
-            listeners.extend(slot.take_listener());
+        for slot in self.calls.values_mut() {
+            if slot.is_open() || gathered && slot.gathered {
+                slot.end(Error::Closed);
+                listeners.extend(slot.take_listener());
+            }
+        }
+        if gathered {
+            self.batch = Batch::default();
         }
         // The followers that remain wait for no call but to lead, and are chosen in turn.
         for listener in &listeners {
@@ -284,9 +304,13 @@ impl Table {
                 continue;
             }
             slot.deadline = None;
-            if matches!(slot.listener, Some(Listener::Callback(_))) && slot.is_open() {
+            if matches!(slot.listener, Some(Listener::Callback(_))) && !slot.has_ended() {
+                if slot.gathered {
+                    self.batch.remove(*id);
+                } else {
+                    self.to_cancel.push(*id);
+                }
                 slot.end(Error::Deadline);
-                self.to_cancel.push(*id);
             }
             listeners.extend(slot.take_listener());
         }
