@@ -171,7 +171,8 @@ impl<'s> Leader<'s> {
         self.store(target, reply)
     }
 
-    /// Stores the elements of a batch, each for its call. They have no descriptors. Returns `None` for any other text.
+    /// Stores the elements of a batch, each for its call. They have no descriptors, and those that are no
+    /// replies are dropped. Returns `None` for any other text.
     #[inline]
     pub(super) fn deliver_batch(&mut self, datagram: &Datagram) -> Option<Vec<Delivered>> {
         let is_batch = envelope::is_batch(self.inbox.text(datagram));
@@ -187,6 +188,9 @@ impl<'s> Leader<'s> {
         let mut delivered: Vec<_> = texts
             .filter_map(|text| {
                 let (target, more) = target(text, depth)?;
+                if target == Target::Unreadable {
+                    return None;
+                }
                 let reply = BufferedReply {
                     text: text.to_vec(),
                     depth,
