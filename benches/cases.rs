@@ -34,6 +34,7 @@ pub(crate) const ALL: &[&dyn Peer] = &[
     &ours::Stub::SLEEPING,
     &ours::Stub::LOOKING,
     &ours::Stub::APART,
+    &ours::Stub::BATCHED,
     &ours::Requests,
     &hand::Bare,
     &ours::Bare,
@@ -72,13 +73,14 @@ pub(crate) fn find(name: &str) -> Outcome<&'static dyn Peer> {
 }
 
 /// Whose calls can be made with both ends in one thread.
-pub(crate) const TURNS: [&str; 6] = [
+pub(crate) const TURNS: [&str; 7] = [
     "by hand",
     "jsoncomm #[service]",
     "jsoncomm Handler",
     "jsoncomm bare",
     "by hand, records",
     "jsoncomm #[service], records",
+    "jsoncomm #[service], batched",
 ];
 
 /// Makes so many calls with both ends in one thread: nothing waits, and the same happens every time.

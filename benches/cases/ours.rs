@@ -185,6 +185,8 @@ pub(super) struct Stub {
     busy_poll: Duration,
     /// Threads that could share a connection have one each.
     apart: bool,
+    /// Calls that are started leave together.
+    batched: bool,
 }
 
 impl Stub {
@@ -193,18 +195,28 @@ impl Stub {
         name: "jsoncomm #[service]",
         busy_poll: Duration::ZERO,
         apart: false,
+        batched: false,
     };
     /// They look for a while.
     pub(super) const LOOKING: Self = Self {
         name: "jsoncomm #[service], busy poll",
         busy_poll: Duration::from_micros(50),
         apart: false,
+        batched: false,
     };
     /// Each thread has a connection.
     pub(super) const APART: Self = Self {
         name: super::APART,
         busy_poll: Duration::ZERO,
         apart: true,
+        batched: false,
+    };
+    /// Calls in flight are gathered into batches.
+    pub(super) const BATCHED: Self = Self {
+        name: "jsoncomm #[service], batched",
+        busy_poll: Duration::ZERO,
+        apart: false,
+        batched: true,
     };
 }
 
@@ -217,7 +229,8 @@ impl Peer for Stub {
         let many = matches!(load, Load::Methods(_)) && !cfg!(feature = "methods");
         let sleeps = self.busy_poll.is_zero() || load == Load::Small;
         let apart = !self.apart || matches!(load, Load::Threads(_));
-        wire != Wire::Stream && !many && sleeps && apart
+        let batched = !self.batched || matches!(load, Load::Window(_));
+        wire != Wire::Stream && !many && sleeps && apart && batched
     }
 
     fn serve(&self, at: &At, ready: &dyn Fn() -> Outcome) -> Outcome {
@@ -248,6 +261,11 @@ impl Peer for Stub {
             _ => connection(at)?,
         };
         connection.set_busy_poll(self.busy_poll);
+        let connection = if self.batched {
+            connection.batching()
+        } else {
+            connection
+        };
         if let Load::Records(_) | Load::RecordAndFile = at.load {
             return Ok(Box::new(records::Client::new(connection, at)?));
         }
@@ -256,6 +274,7 @@ impl Peer for Stub {
             null: super::net::null(at)?,
             text: work::text(at.load.size()),
             load: at.load,
+            batched: self.batched,
         }))
     }
 }
@@ -266,6 +285,8 @@ struct StubClient {
     null: Option<File>,
     text: String,
     load: Load,
+    /// Its connection gathers calls.
+    batched: bool,
 }
 
 impl StubClient {
@@ -279,11 +300,16 @@ impl StubClient {
                 let call = started.submit(number, USER, NAME, urgent, SIZES)?;
                 flying.push_back((number, call));
             }
-            let Some((number, call)) = flying.pop_front() else {
+            if flying.is_empty() {
                 return Ok(());
-            };
-            call.wait()?.check(number)?;
-            laps.lap();
+            }
+            // In batches, a window is started together and waited for together: a call started after each reply would
+            // be a batch of one.
+            let done = if self.batched { window } else { 1 };
+            for (number, call) in flying.drain(..done.min(flying.len())) {
+                call.wait()?.check(number)?;
+                laps.lap();
+            }
         }
     }
 }

@@ -75,6 +75,32 @@ pub(in crate::cases) fn turn(name: &str, wire: Wire, count: u64) -> Outcome {
                 came.check(&record)?;
             }
         }
+        "jsoncomm #[service], batched" => {
+            /// Calls in a batch.
+            const BATCH: u64 = 32;
+
+            endpoint.serve::<dyn Orders>();
+            let connection = Connection::connect(&path, kind)?.batching();
+            let orders = OrdersClient::new(connection.clone()).start();
+            settle(&mut server, kind)?;
+            let mut calls = Vec::with_capacity(usize::try_from(BATCH)?);
+            for first in (0..count).step_by(usize::try_from(BATCH)?) {
+                for number in first..count.min(first + BATCH) {
+                    let urgent = Order::new(number).urgent;
+                    calls.push((number, orders.submit(number, USER, NAME, urgent, SIZES)?));
+                }
+                connection.flush()?;
+                for (number, mut call) in calls.drain(..) {
+                    let receipt = loop {
+                        if let Some(receipt) = call.try_wait() {
+                            break receipt?;
+                        }
+                        take_turn(&mut server)?;
+                    };
+                    receipt.check(number)?;
+                }
+            }
+        }
         "jsoncomm Handler" => {
             endpoint.handle::<Ask>();
             let connection = Connection::connect(&path, kind)?;
