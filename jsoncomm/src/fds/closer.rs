@@ -3,23 +3,40 @@
 //! close(2) can take as long as the sender of the descriptor likes: of a socket with `SO_LINGER`, of a socket with such a
 //! one unread in it, or of a file on FUSE or NFS.
 
+use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use super::Discard;
-use crate::sys::lock;
 use crate::sys::process::Origin;
 use crate::sys::socket::stop_lingering;
+use crate::sys::{lock, opaque_debug};
 
 /// A value whose destructor may wait.
 type Load = Box<dyn Send>;
 
+/// What the thread shares with those that give it something to drop. Not a channel of std: that is 40 KiB of code.
+#[derive(Default)]
+struct Shared {
+    queue: Mutex<Queue>,
+    changed: Condvar,
+}
+
+opaque_debug!(Shared);
+
+#[derive(Default)]
+struct Queue {
+    loads: VecDeque<Load>,
+    has_thread: bool,
+    /// Nothing more will come.
+    ended: bool,
+}
+
 /// Drops values on its own thread, one after another. The thread is started when it is first needed.
 #[derive(Debug, Default)]
 pub(crate) struct Closer {
-    thread: Mutex<Option<Sender<Load>>>,
+    shared: Arc<Shared>,
     /// The number of descriptors that a client has discarded and that are still open.
     waiting: AtomicUsize,
     /// The process that has the thread.
@@ -37,25 +54,32 @@ impl Closer {
     /// Drops it on this thread if none can be started, or in a forked child, where closing does not wait: the parent has
     /// the same descriptors open.
     pub(crate) fn close(&self, load: impl Send + 'static) {
+        self.close_boxed(Box::new(load));
+    }
+
+    fn close_boxed(&self, load: Load) {
         if !self.is_own_process() {
-            return drop(load);
+            return;
         }
-        let mut thread = lock(&self.thread);
-        if thread.is_none() {
-            *thread = start();
+        let mut queue = lock(&self.shared.queue);
+        if !queue.has_thread {
+            queue.has_thread = start(Arc::clone(&self.shared));
         }
-        if let Some(thread) = &*thread {
-            // The thread runs for as long as this sender exists.
-            let _ = thread.send(Box::new(load));
+        if queue.has_thread {
+            queue.loads.push_back(load);
+            self.shared.changed.notify_one();
         }
     }
 }
 
 impl Drop for Closer {
     fn drop(&mut self) {
-        if !self.is_own_process() {
-            // Dropping the sender would take a lock that the parent's thread may have held at the fork.
-            Box::leak(Box::new(std::mem::take(&mut self.thread)));
+        if self.is_own_process() {
+            lock(&self.shared.queue).ended = true;
+            self.shared.changed.notify_one();
+        } else {
+            // What waits is the parent's to close, whose thread may have held the lock at the fork.
+            Box::leak(Box::new(Arc::clone(&self.shared)));
         }
     }
 }
@@ -101,10 +125,22 @@ impl Drop for FdsToClose {
     }
 }
 
-/// Starts the thread, which ends when its sender is dropped.
-fn start() -> Option<Sender<Load>> {
-    let (sender, loads) = channel::<Load>();
+/// Starts the thread, which ends after its [`Closer`]. Returns false if that fails.
+fn start(shared: Arc<Shared>) -> bool {
     let thread = std::thread::Builder::new().name("jsoncomm-close".into());
-    let started = thread.spawn(move || loads.into_iter().for_each(drop));
-    started.ok().map(|_| sender)
+    thread.spawn(move || while shared.drop_next() {}).is_ok()
+}
+
+impl Shared {
+    /// Waits for the next value and drops it. Returns false if there will be none.
+    fn drop_next(&self) -> bool {
+        let is_idle = |queue: &mut Queue| queue.loads.is_empty() && !queue.ended;
+        let queue = self.changed.wait_while(lock(&self.queue), is_idle);
+        let load = queue
+            .unwrap_or_else(PoisonError::into_inner)
+            .loads
+            .pop_front();
+        // The lock is not held any more.
+        load.is_some()
+    }
 }
