@@ -1,6 +1,6 @@
 //! What reaches into a server's loop: watches, timers, and changes from outside.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
@@ -256,7 +256,7 @@ impl<S> Server<S> {
     /// ```
     pub fn drive(&mut self, connection: &Connection) -> Result<Token, Error> {
         let key = self.add(Source::Client(Driven {
-            connection: connection.clone(),
+            connection: Box::new(connection.clone()),
             timer: None,
         }))?;
         connection.set_driven();
@@ -305,9 +305,25 @@ type Callback<S> = Box<dyn FnMut(&mut S, &mut Control<S>) + Send>;
 
 /// A connection to another server, whose replies this loop receives.
 pub(super) struct Driven {
-    pub(super) connection: Connection,
+    pub(super) connection: Box<dyn Drive + Send>,
     /// When the timer is due, so that it is not set twice.
     timer: Option<Instant>,
+}
+
+/// What the loop needs of a connection. A trait, so that the client is no part of a server that drives none.
+pub(super) trait Drive: AsFd {
+    fn run_once(&self) -> Result<bool, Error>;
+    fn next_deadline(&self) -> Option<Instant>;
+}
+
+impl Drive for Connection {
+    fn run_once(&self) -> Result<bool, Error> {
+        Connection::run_once(self)
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        Connection::next_deadline(self)
+    }
 }
 
 impl Driven {
@@ -377,7 +393,6 @@ mod tests {
     use crate::client::PendingCall;
     use crate::limits::Limits;
     use crate::socket::Socket;
-    use std::os::fd::AsFd;
     use std::sync::mpsc::{Receiver, channel};
 
     /// The deadline of each wait.
