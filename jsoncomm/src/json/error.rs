@@ -109,18 +109,29 @@ impl serde::ser::Error for Error {
     }
 }
 
-/// `serde_json` names what was found in the words of JSON.
+/// Makes the error of a value that is found in the place of another. Names it in the words of JSON, as `serde_json` does,
+/// which would link its own code for writing floats.
+fn invalid(what: &str, found: Unexpected<'_>, expected: &dyn Expected) -> Error {
+    match found {
+        Unexpected::Unit => Error::data(format_args!("{what}: null, expected {expected}")),
+        Unexpected::Float(float) => Error::data(format_args!(
+            "{what}: floating point `{float:?}`, expected {expected}"
+        )),
+        found => Error::data(format_args!("{what}: {found}, expected {expected}")),
+    }
+}
+
 impl serde::de::Error for Error {
     fn custom<T: Display>(reason: T) -> Self {
         Self::data(reason)
     }
 
     fn invalid_type(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
-        Self::data(serde_json::Error::invalid_type(found, expected))
+        invalid("invalid type", found, expected)
     }
 
     fn invalid_value(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
-        Self::data(serde_json::Error::invalid_value(found, expected))
+        invalid("invalid value", found, expected)
     }
 
     fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {

@@ -92,6 +92,48 @@ const fn first(bits: u64) -> usize {
     bits.trailing_zeros() as usize / 8
 }
 
+/// Returns the text of a string, which has its quotes and only escapes that JSON has. `None` if one of them is half of a
+/// surrogate pair without the other.
+pub(super) fn unescape(quoted: &str) -> Option<String> {
+    let mut text = String::with_capacity(quoted.len());
+    let mut rest = quoted.strip_prefix('"')?.strip_suffix('"')?;
+    while let Some((plain, escape)) = rest.split_once('\\') {
+        text.push_str(plain);
+        let (kind, after) = escape.split_at_checked(1)?;
+        rest = after;
+        text.push(match kind {
+            "b" => '\u{8}',
+            "f" => '\u{c}',
+            "n" => '\n',
+            "r" => '\r',
+            "t" => '\t',
+            "u" => character(&mut rest)?,
+            _ => kind.chars().next()?,
+        });
+    }
+    text.push_str(rest);
+    Some(text)
+}
+
+/// Reads the character of an escape from after its `u` on: one or two UTF-16 units.
+fn character(rest: &mut &str) -> Option<char> {
+    let first = unit(rest)?;
+    let second = match first {
+        0xd800..0xdc00 => {
+            *rest = rest.strip_prefix("\\u")?;
+            unit(rest)?
+        }
+        _ => 0,
+    };
+    char::decode_utf16([first, second]).next()?.ok()
+}
+
+fn unit(rest: &mut &str) -> Option<u16> {
+    let (digits, after) = rest.split_at_checked(4)?;
+    *rest = after;
+    u16::from_str_radix(digits, 16).ok()
+}
+
 /// Appends `text` as a JSON string. `serde_json` writes one that needs escapes.
 pub(crate) fn put_string(out: &mut Vec<u8>, text: &str) {
     let bytes = text.as_bytes();

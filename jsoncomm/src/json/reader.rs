@@ -21,6 +21,7 @@ pub(crate) use keys::{NUMBER, RESERVED, repeated};
 use super::BLANK;
 use super::cursor::{Cursor, NO_COLON, NO_COMMA};
 use super::error::{Cause, Error};
+use super::escape::unescape;
 use crate::limits::Depth;
 use keys::Keys;
 use parts::{Elements, Entries, TagFirst, Unseen};
@@ -145,9 +146,8 @@ impl<'de> Reader<'de> {
         self.cursor
             .skip_string()
             .map_err(|error| self.fail_for_good(error))?;
-        // It is a string: nothing else can fail.
-        let text = serde_json::from_str(self.cursor.since(start));
-        text.map_err(|_| self.poison(Error::data(LONE_SURROGATE)))
+        let text = unescape(self.cursor.since(start));
+        text.ok_or_else(|| self.poison(Error::data(LONE_SURROGATE)))
     }
 
     /// Reads an array or an object from bracket to bracket.

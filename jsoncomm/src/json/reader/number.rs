@@ -3,7 +3,7 @@
 use super::{NUMBER, Reader};
 use crate::json::Error;
 use serde::de::value::MapDeserializer;
-use serde::de::{Expected, Visitor};
+use serde::de::{Deserialize, Expected, Visitor};
 use std::str::FromStr;
 use std::sync::LazyLock;
 
@@ -141,9 +141,8 @@ fn lost_digits(text: &str) -> Error {
 /// Returns true if `serde_json` keeps numbers as they are written: its feature `arbitrary_precision`.
 fn keeps_digits() -> bool {
     static KEEPS: LazyLock<bool> = LazyLock::new(|| {
-        let text = "1.00";
-        let number = serde_json::from_str::<serde_json::Number>(text);
-        number.is_ok_and(|number| number.to_string() == text)
+        let kept = MapDeserializer::<_, Error>::new([(NUMBER, "1")].into_iter());
+        serde_json::Number::deserialize(kept).is_ok()
     });
     *KEEPS
 }
