@@ -174,7 +174,7 @@ impl<'t> Envelope<'t> {
             }
             (self.part, self.skipped) = (Some(part), Some(self.members.raw()?));
         }
-        if let Some(reason) = repeated(&mut self.unknown) {
+        if let Some(reason) = repeated(&self.unknown) {
             Err(invalid(reason))
         } else if self.version != Some(true) {
             Err(invalid("jsonrpc is not \"2.0\""))

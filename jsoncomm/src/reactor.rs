@@ -7,7 +7,7 @@
 //!
 //! [epoll(7)]: https://man7.org/linux/man-pages/man7/epoll.7.html
 
-use std::collections::BTreeSet;
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -85,7 +85,8 @@ pub(crate) struct Reactor<T> {
     slots: Vec<Slot<T>>,
     free: Vec<u32>,
     timer: OwnedFd,
-    timers: BTreeSet<(Instant, Key)>,
+    /// In order. The first is due first.
+    timers: VecDeque<(Instant, Key)>,
     /// The time that the timerfd is set to.
     armed: Option<Instant>,
     /// Descriptors to watch from some time on.
@@ -114,7 +115,7 @@ impl<T: Pollable> Reactor<T> {
             slots: Vec::new(),
             free: Vec::new(),
             timer,
-            timers: BTreeSet::new(),
+            timers: VecDeque::new(),
             armed: None,
             unwatched: Vec::new(),
             spin: BusyPoll::default(),
@@ -253,7 +254,7 @@ impl<T: Pollable> Reactor<T> {
         let timers = &mut self.timers;
         self.unwatched.retain(|(time, other, _)| {
             if *other == key {
-                timers.remove(&(*time, key));
+                timers.retain(|timer| *timer != (*time, key));
             }
             *other != key
         });
@@ -292,7 +293,9 @@ impl<T: Pollable> Reactor<T> {
     /// Asking twice for the same time gives one turn. It may come after the source has lost interest. A foreign loop sees
     /// it once the timer is [armed](Self::arm).
     pub(crate) fn wake_at(&mut self, key: Key, time: Instant) {
-        self.timers.insert((time, key));
+        if let Err(place) = self.timers.binary_search(&(time, key)) {
+            self.timers.insert(place, (time, key));
+        }
     }
 
     /// Cancels all timers of a source.
@@ -308,7 +311,7 @@ impl<T: Pollable> Reactor<T> {
 
     /// Sets the timerfd to the earliest timer, if that has changed.
     pub(crate) fn arm(&mut self) -> Result<(), Error> {
-        let earliest = self.timers.first().map(|(time, _)| *time);
+        let earliest = self.timers.front().map(|(time, _)| *time);
         if earliest == self.armed {
             return Ok(());
         }
@@ -371,8 +374,8 @@ impl<T: Pollable> Reactor<T> {
         if expired {
             let now = Instant::now();
             let is_due = |timer: &&(Instant, Key)| timer.0 <= now;
-            while let Some((_, key)) = self.timers.first().filter(is_due).copied() {
-                self.timers.pop_first();
+            while let Some((_, key)) = self.timers.front().filter(is_due).copied() {
+                self.timers.pop_front();
                 turns.push((key, Cause::Timer));
             }
             // Makes the next `arm` set it, which also clears its readiness.

@@ -92,33 +92,34 @@ impl<S> Routes<S> {
         numbers: impl Iterator<Item = (usize, &'static [&'static str])>,
         call: fn(&mut S, usize, Incoming<'_, '_>),
     ) -> Result<(), String> {
-        let mut added: Vec<(String, Route<S>)> = Vec::new();
         for (index, names) in numbers {
             let method = names.first().copied().unwrap_or_default();
             for name in names {
                 let name = format!("{service}.{name}");
-                if self.route(&name).is_some() || added.iter().any(|(other, _)| *other == name) {
+                let Err(place) = self.find(&name) else {
                     return Err(name);
-                }
+                };
                 let route = Route {
                     call,
                     index,
                     service,
                     method,
                 };
-                added.push((name, route));
+                self.methods.insert(place, (name, route));
             }
         }
-        self.methods.append(&mut added);
-        self.methods
-            .sort_unstable_by(|(one, _), (other, _)| order(one, other));
         Ok(())
     }
 
     fn route(&self, name: &str) -> Option<&Route<S>> {
-        let compare = |(method, _): &(String, _)| order(method, name);
-        let index = self.methods.binary_search_by(compare).ok()?;
+        let index = self.find(name).ok()?;
         self.methods.get(index).map(|(_, route)| route)
+    }
+
+    /// Returns the method's place, or the one where it would be inserted.
+    fn find(&self, name: &str) -> Result<usize, usize> {
+        self.methods
+            .binary_search_by(|(method, _)| order(method, name))
     }
 
     /// Returns true if messages have no envelope here. Their replies are matched by order alone.

@@ -56,13 +56,17 @@ impl InFlight {
         let sent = self.sent.get_or_insert_with(|| {
             let sent = Arc::new(Sent {
                 socket: Arc::downgrade(socket),
-                order: self.order,
                 charges: Mutex::default(),
             });
             charge.account.register(&sent);
             sent
         });
-        lock(&sent.charges).push_back(charge);
+        let mut charges = lock(&sent.charges);
+        let at = match self.order {
+            Order::Sent => charges.len(),
+            Order::Any => charges.partition_point(|other| in_memory(other) <= in_memory(&charge)),
+        };
+        charges.insert(at, charge);
     }
 
     /// Asks the kernel how many descriptors and bytes in memfds are unread at most.
@@ -80,8 +84,8 @@ impl InFlight {
 /// The messages of one socket that may be unread.
 pub(super) struct Sent {
     socket: Weak<OwnedFd>,
-    order: Order,
-    /// One for each message with descriptors, oldest first.
+    /// One for each message with descriptors: oldest first, or cheapest first if any of them can be the next to be read, so
+    /// that those are taken for read.
     charges: Mutex<VecDeque<Charge>>,
 }
 
@@ -97,17 +101,15 @@ impl Sent {
         // At most so many. Not all of them have descriptors.
         let messages = bytes / UNREAD_MIN;
         let read = charges.len().saturating_sub(messages);
-        if self.order == Order::Any && read > 0 {
-            // Any of them can be unread, so the cheapest are taken for read.
-            charges.make_contiguous().sort_unstable_by_key(|charge| {
-                (
-                    charge.cost.get(Resource::BytesInFlight),
-                    charge.cost.get(Resource::FdsInFlight),
-                )
-            });
-        }
         charges.drain(..read);
     }
+}
+
+/// What a message holds in memory and in descriptors while it is unread.
+fn in_memory(charge: &Charge) -> (usize, usize) {
+    let Charge { cost, .. } = charge;
+    let bytes = cost.get(Resource::BytesInFlight);
+    (bytes, cost.get(Resource::FdsInFlight))
 }
 
 /// The sockets from which something is in flight at a user's expense.

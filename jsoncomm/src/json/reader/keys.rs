@@ -2,6 +2,7 @@
 
 use crate::json::{Error, clip};
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 /// Start of the names under which `serde_json` passes a text through serde.
 pub(crate) const RESERVED: &str = "$serde_json::private::";
@@ -32,15 +33,13 @@ impl<'de> Keys<'de> {
             return Ok(());
         }
         self.rest.extend(self.first.map(Cow::Borrowed));
-        repeated(&mut self.rest).map_or(Ok(()), |reason| Err(Error::data(reason)))
+        repeated(&self.rest).map_or(Ok(()), |reason| Err(Error::data(reason)))
     }
 }
 
-/// Returns an error's text that names a repeated key, if there is one. Sorts the keys.
-pub(crate) fn repeated(keys: &mut [Cow<'_, str>]) -> Option<String> {
-    keys.sort_unstable();
-    keys.windows(2).find_map(|pair| match pair {
-        [one, other] if one == other => Some(format!("key {:?} is repeated", clip(one))),
-        _ => None,
-    })
+/// Returns an error's text that names a repeated key, if there is one.
+pub(crate) fn repeated(keys: &[Cow<'_, str>]) -> Option<String> {
+    let mut seen = HashSet::new();
+    let repeated = keys.iter().find(|key| !seen.insert(&***key))?;
+    Some(format!("key {:?} is repeated", clip(repeated)))
 }
