@@ -270,37 +270,51 @@ impl<'t> Envelope<'t> {
         &mut self,
         decode: impl FnOnce(&'t str) -> Result<(T, usize), DecodeError>,
     ) -> Result<Result<T, DecodeError>, Fault> {
-        let Some(part) = self.part else {
-            return Ok(decode("{}").map(|(value, _)| value));
-        };
-        if let Some(text) = self.skipped {
-            check_params(part, text)?;
-            let whole = |(value, length)| message::check_end(text, length).map(|()| value);
-            return Ok(decode(text).and_then(whole));
+        match decode(self.begin_body()?) {
+            Ok((value, length)) => Ok(self.end_body(length)?.map(|()| value)),
+            Err(error) => self.skip_body(error).map(Err),
         }
-        let text = self.members.at.rest();
-        if let Err(fault) = check_params(part, text) {
+    }
+
+    /// Returns the text from the body on.
+    fn begin_body(&mut self) -> Result<&'t str, Fault> {
+        let Some(part) = self.part else {
+            return Ok("{}");
+        };
+        let text = self.skipped.unwrap_or(self.members.at.rest());
+        let checked = check_params(part, text);
+        if checked.is_err() && self.skipped.is_none() {
             // The text may not be JSON at all, which comes first.
             self.members.raw()?;
             self.walk_on()?;
-            return Err(fault);
         }
-        let value = match decode(text) {
-            Ok((value, length)) => {
+        checked.map(|()| text)
+    }
+
+    /// Reads what is behind a body of so many bytes.
+    fn end_body(&mut self, length: usize) -> Result<Result<(), DecodeError>, Fault> {
+        match (self.part, self.skipped) {
+            (None, _) => Ok(Ok(())),
+            (_, Some(text)) => Ok(message::check_end(text, length)),
+            (_, None) => {
                 self.members.at.advance(length);
-                Ok(value)
+                self.finish().map(Ok)
             }
-            Err(error) => {
-                let whole = self.members.at.whole().as_bytes();
-                if let Err(deep) = self.depth.check(whole) {
-                    return Ok(Err(deep));
-                }
-                self.members.raw()?;
-                Err(error)
+        }
+    }
+
+    /// Reads what is behind a body that could not be decoded. Returns the error that counts.
+    #[cold]
+    fn skip_body(&mut self, error: DecodeError) -> Result<DecodeError, Fault> {
+        if self.part.is_some() && self.skipped.is_none() {
+            let whole = self.members.at.whole().as_bytes();
+            if let Err(deep) = self.depth.check(whole) {
+                return Ok(deep);
             }
-        };
-        self.finish()?;
-        Ok(value)
+            self.members.raw()?;
+            self.finish()?;
+        }
+        Ok(error)
     }
 
     /// Reads to the end without decoding the body.

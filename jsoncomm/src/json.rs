@@ -26,7 +26,9 @@ pub(crate) use cursor::Cursor;
 pub(crate) use depth::check_size;
 pub(crate) use error::Error;
 pub(crate) use escape::put_string;
-pub(crate) use reader::{ADJACENT, NUMBER, RESERVED, Reader, UNREAD, repeated};
+pub(crate) use reader::{
+    ADJACENT, NUMBER, RESERVED, Reader, UNREAD, Unseen, repeated, without_secrets,
+};
 pub(crate) use writer::{Writer, put_unsigned};
 
 /// Most bytes of a peer's text that an error repeats.

@@ -85,6 +85,7 @@ pub use variants::{Content, Variants, adjacent, external};
 pub use verbatim::{RawError, RawMessage};
 pub use wrap::{Json, WithFds};
 
+pub(crate) use members::{Arguments, Table};
 pub(crate) use packer::Row;
 pub(crate) use unknown::Copied;
 
@@ -463,11 +464,14 @@ pub(crate) fn check_end(text: &str, length: usize) -> Result<(), DecodeError> {
 
 /// Reads a method's arguments from the front of `rest`, and returns how many bytes they took. What `fds` has left is the
 /// caller's to [finish](Unpacker::finish).
-pub(crate) fn decode_arguments<'de, M: Members<'de>>(
+pub(crate) fn decode_arguments<'de>(
+    arguments: &mut dyn Table<'de>,
     rest: &'de str,
     fds: &Unpacker,
-) -> Result<(M::Value, usize), DecodeError> {
-    front(rest, fds, |reader| members::<M, _>(fds, reader))
+) -> Result<((), usize), DecodeError> {
+    front(rest, fds, |reader| {
+        members::arguments(arguments, fds, reader)
+    })
 }
 
 /// Reads what variant `method` of a request holds from the front of `rest`, and returns how many bytes it took.

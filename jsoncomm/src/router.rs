@@ -154,6 +154,8 @@ impl<S> Routes<S> {
             envelope: &mut envelope,
             service: "",
             method: "",
+            decoded: false,
+            replied: false,
         };
         let method = incoming.envelope.method();
         match method.and_then(|method| self.route(method)) {

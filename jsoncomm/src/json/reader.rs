@@ -17,6 +17,7 @@ mod tests;
 mod variant;
 
 pub(crate) use keys::{NUMBER, RESERVED, repeated};
+pub(crate) use parts::{Elements, Entries, Unseen};
 
 use super::BLANK;
 use super::cursor::{Cursor, NO_COLON, NO_COMMA};
@@ -24,7 +25,7 @@ use super::error::{Cause, Error};
 use super::escape::unescape;
 use crate::limits::Depth;
 use keys::Keys;
-use parts::{Elements, Entries, TagFirst, Unseen};
+use parts::TagFirst;
 use serde::Deserializer;
 use serde::de::value::{BorrowedStrDeserializer, CowStrDeserializer, MapDeserializer};
 use serde::de::{Expected, IgnoredAny, Visitor};
@@ -82,6 +83,11 @@ impl<'de> Reader<'de> {
         self.read_any_lossy(IgnoredAny).map(drop)
     }
 
+    /// Returns the first byte of the value.
+    pub(crate) fn peek(&mut self) -> u8 {
+        self.cursor.peek()
+    }
+
     /// Skips a value with every check and returns its text.
     fn skip_text(&mut self) -> Result<&'de str, Error> {
         self.cursor.peek();
@@ -123,7 +129,7 @@ impl<'de> Reader<'de> {
 
     /// Makes the error of a value of another type. Steps over the value if it is one token.
     #[cold]
-    fn invalid_type(&mut self, expected: &dyn Expected) -> Error {
+    pub(crate) fn invalid_type(&mut self, expected: &dyn Expected) -> Error {
         match self.read_any_lossy(Unwanted(expected)) {
             Ok(never) => match never {},
             Err(error) => error,
@@ -221,15 +227,23 @@ impl<'de> Reader<'de> {
         names: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Error> {
-        self.nested(b']', |from| {
-            let count = 0;
-            visitor.visit_seq(Elements { from, names, count })
-        })
+        self.elements(names, |elements| visitor.visit_seq(elements))
+    }
+
+    /// Reads the elements of an array.
+    #[inline]
+    pub(crate) fn elements<T>(
+        &mut self,
+        names: &'static [&'static str],
+        read: impl FnOnce(Elements<'_, 'de>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let count = 0;
+        self.nested(b']', |from| read(Elements { from, names, count }))
     }
 
     /// Reads the members of an object.
     #[inline]
-    fn members<T>(
+    pub(crate) fn members<T>(
         &mut self,
         unseen: Unseen,
         read: impl FnOnce(Entries<'_, '_, 'de>) -> Result<T, Error>,
@@ -259,7 +273,7 @@ fn continued_after_error() -> Error {
 
 /// Replaces an error about the whole of a [sensitive](SENSITIVE) struct.
 #[cold]
-fn without_secrets(name: &'static str, error: Error) -> Error {
+pub(crate) fn without_secrets(name: &'static str, error: Error) -> Error {
     match name.strip_prefix(SENSITIVE) {
         Some(expected) if error.is_of_whole() => Error::data(format_args!("expected {expected}")),
         _ => error,

@@ -4,6 +4,7 @@
 //! skipped, or refused where the table is strict.
 
 use super::{Pack, Packer, Text, Unpacker};
+use crate::json::{self, Reader, Unseen, without_secrets};
 use serde::de::{Deserialize, Visitor};
 use serde::de::{DeserializeSeed, Error, Expected, IgnoredAny, MapAccess, SeqAccess, Unexpected};
 use serde::ser::SerializeStruct;
@@ -77,6 +78,33 @@ impl MemberRules {
             E::invalid_type(found, &self)
         } else {
             E::custom(format_args!("expected {}", &self as &dyn Expected))
+        }
+    }
+
+    /// Returns the error of a name that is no member's.
+    fn unknown<E: Error>(&self, name: &str) -> E {
+        let known = if self.known.is_empty() {
+            self.names
+        } else {
+            self.known
+        };
+        E::unknown_field(name, known)
+    }
+
+    /// Returns the error of an array with more elements than there are members.
+    fn too_long<E: Error>(&self) -> E {
+        let length = self.names.len();
+        let plural = if length == 1 { "" } else { "s" };
+        let expected = format!("{} with {length} element{plural}", self as &dyn Expected);
+        E::invalid_length(length + 1, &&*expected)
+    }
+
+    /// Returns what is the value of a member behind the end of an array.
+    fn absence_in_array(&self) -> Absence {
+        if self.arguments {
+            Absence::Optional
+        } else {
+            Absence::Required
         }
     }
 }
@@ -211,6 +239,113 @@ pub fn unit_struct<'de, D: Deserializer<'de>>(
     from.deserialize_unit_struct("", Null(expecting))
 }
 
+/// A method's arguments while they are read, behind a reference.
+pub(crate) trait Table<'de> {
+    fn rules(&self) -> &'static MemberRules;
+    /// Returns the index of an argument that is to be read, or `None` for an unknown one that is skipped.
+    fn find(&self, name: &str) -> Result<Option<usize>, json::Error>;
+    fn read(
+        &mut self,
+        index: usize,
+        fds: &Unpacker,
+        from: &mut Reader<'de>,
+    ) -> Result<(), json::Error>;
+    /// Makes the arguments' value.
+    fn finish(&mut self, absence: Absence) -> Result<(), json::Error>;
+}
+
+/// The arguments of one method.
+pub(crate) struct Arguments<'de, M: Members<'de>> {
+    members: M,
+    /// Absent until [`finish`](Table::finish) succeeds.
+    pub(crate) value: Option<M::Value>,
+}
+
+impl<'de, M: Members<'de>> Arguments<'de, M> {
+    pub(crate) fn new() -> Self {
+        Self {
+            members: M::new(),
+            value: None,
+        }
+    }
+}
+
+impl<'de, M: Members<'de>> Table<'de> for Arguments<'de, M> {
+    fn rules(&self) -> &'static MemberRules {
+        const { &M::RULES }
+    }
+
+    fn find(&self, name: &str) -> Result<Option<usize>, json::Error> {
+        find(&self.members, name)
+    }
+
+    fn read(
+        &mut self,
+        index: usize,
+        fds: &Unpacker,
+        from: &mut Reader<'de>,
+    ) -> Result<(), json::Error> {
+        self.members.read(index, fds, from)
+    }
+
+    fn finish(&mut self, absence: Absence) -> Result<(), json::Error> {
+        let members = std::mem::replace(&mut self.members, M::new());
+        self.value = Some(members.finish(absence)?);
+        Ok(())
+    }
+}
+
+/// Reads arguments as [`members`] reads members, without being compiled for the type: each method has its own.
+pub(super) fn arguments<'de>(
+    table: &mut dyn Table<'de>,
+    fds: &Unpacker,
+    from: &mut Reader<'de>,
+) -> Result<(), json::Error> {
+    let rules = table.rules();
+    let skip = |from: &mut Reader<'de>| IgnoredAny::deserialize(from).map(drop);
+    let absence = match from.peek() {
+        b'{' => from.members(Unseen::Skipped, |mut entries| {
+            while entries.next_key()? {
+                match table.find(entries.key())? {
+                    Some(index) => entries.value(|from| table.read(index, fds, from))?,
+                    None => entries.value(skip)?,
+                }
+            }
+            Ok(Absence::Optional)
+        }),
+        b'[' => from.elements(rules.names, |mut elements| {
+            for index in 0..rules.names.len() {
+                if elements
+                    .next(|from| table.read(index, fds, from))?
+                    .is_none()
+                {
+                    return Ok(rules.absence_in_array());
+                }
+            }
+            match elements.next(skip)? {
+                Some(()) => Err(rules.too_long()),
+                None => Ok(rules.absence_in_array()),
+            }
+        }),
+        _ => Err(from.invalid_type(rules)),
+    };
+    let absence = absence.map_err(|error| without_secrets(rules.sensitive, error))?;
+    table.finish(absence)
+}
+
+/// Returns the index of a member that is to be read, or `None` for an unknown one that is skipped.
+fn find<'de, M: Members<'de>, E: Error>(members: &M, name: &str) -> Result<Option<usize>, E> {
+    let found = M::find(name);
+    match found {
+        None if M::RULES.strict => Err(M::RULES.unknown(name)),
+        Some(index) if members.is_read(index) => {
+            let name = M::RULES.names.get(index).copied();
+            Err(E::duplicate_field(name.unwrap_or_default()))
+        }
+        _ => Ok(found),
+    }
+}
+
 struct MembersVisitor<'f, M>(&'f Unpacker, PhantomData<M>);
 
 impl<'de, M: Members<'de>> Visitor<'de> for MembersVisitor<'_, M> {
@@ -225,12 +360,8 @@ impl<'de, M: Members<'de>> Visitor<'de> for MembersVisitor<'_, M> {
             return Err(A::Error::invalid_type(Unexpected::Map, &self));
         }
         let mut members = M::new();
-        while let Some(found) = map.next_key_seed(Name::<M>(PhantomData))? {
+        while let Some(found) = map.next_key_seed(Name(&members))? {
             match found {
-                Some(index) if members.is_read(index) => {
-                    let name = M::RULES.names.get(index).copied();
-                    return Err(A::Error::duplicate_field(name.unwrap_or_default()));
-                }
                 Some(index) => map.next_value_seed(Member(&mut members, index, self.0))?,
                 None => {
                     map.next_value::<IgnoredAny>()?;
@@ -241,27 +372,17 @@ impl<'de, M: Members<'de>> Visitor<'de> for MembersVisitor<'_, M> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<M::Value, A::Error> {
-        let (mut members, mut length) = (M::new(), 0);
-        while length < M::RULES.names.len() {
-            let member = Member(&mut members, length, self.0);
+        let (mut members, length) = (M::new(), M::RULES.names.len());
+        for index in 0..length {
+            let member = Member(&mut members, index, self.0);
             if seq.next_element_seed(member)?.is_none() {
-                break;
+                return members.finish(M::RULES.absence_in_array());
             }
-            length += 1;
         }
-        if length == M::RULES.names.len() && seq.next_element::<IgnoredAny>()?.is_some() {
-            let (rules, plural) = (
-                &M::RULES as &dyn Expected,
-                if length == 1 { "" } else { "s" },
-            );
-            let expected = format!("{rules} with {length} element{plural}");
-            return Err(A::Error::invalid_length(length + 1, &&*expected));
+        if seq.next_element::<IgnoredAny>()?.is_some() {
+            return Err(M::RULES.too_long());
         }
-        members.finish(if M::RULES.arguments {
-            Absence::Optional
-        } else {
-            Absence::Required
-        })
+        members.finish(M::RULES.absence_in_array())
     }
 }
 
@@ -276,10 +397,10 @@ impl<'de, M: Members<'de>> DeserializeSeed<'de> for Member<'_, '_, M> {
     }
 }
 
-/// The seed of a member's name: its index, or `None` for an unknown one that is skipped.
-struct Name<M>(PhantomData<M>);
+/// The seed of a member's name.
+struct Name<'m, M>(&'m M);
 
-impl<'de, M: Members<'de>> DeserializeSeed<'de> for Name<M> {
+impl<'de, M: Members<'de>> DeserializeSeed<'de> for Name<'_, M> {
     type Value = Option<usize>;
 
     fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Option<usize>, D::Error> {
@@ -287,7 +408,7 @@ impl<'de, M: Members<'de>> DeserializeSeed<'de> for Name<M> {
     }
 }
 
-impl<'de, M: Members<'de>> Visitor<'de> for Name<M> {
+impl<'de, M: Members<'de>> Visitor<'de> for Name<'_, M> {
     type Value = Option<usize>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -295,16 +416,7 @@ impl<'de, M: Members<'de>> Visitor<'de> for Name<M> {
     }
 
     fn visit_str<E: Error>(self, name: &str) -> Result<Option<usize>, E> {
-        let rules = M::RULES;
-        let known = if rules.known.is_empty() {
-            rules.names
-        } else {
-            rules.known
-        };
-        match M::find(name) {
-            None if rules.strict => Err(E::unknown_field(name, known)),
-            found => Ok(found),
-        }
+        find(self.0, name)
     }
 }
 

@@ -128,6 +128,9 @@ pub(crate) struct Dispatch<'d> {
     pub(crate) bare: bool,
 }
 
+/// Writes a reply, and borrows its descriptors for `'m`.
+type Write<'w, 'm> = dyn FnMut(&mut Vec<u8>, &Packer<'m>) -> Result<(), EncodeError> + 'w;
+
 /// The codes of faults of a message that is no call at all.
 const MALFORMED: [i64; 2] = [Fault::PARSE_ERROR, Fault::INVALID_REQUEST];
 
@@ -179,28 +182,21 @@ impl Dispatch<'_> {
     pub(crate) fn send_fault(&mut self, id: Option<&Id<'_>>, fault: &Fault) {
         self.note(EventKind::Refused(fault.code));
         // A fault is a few hundred bytes. It is dropped where `Limits::message` is less than that.
-        let _ = self.encode_and_send(|text, _| {
+        let _ = self.encode_and_send(&mut |text, _| {
             envelope::write_fault(text, id, fault);
             Ok(())
         });
     }
 
     /// Encodes a reply with `write` and sends it. If it cannot be encoded, sends a fault that says so.
-    pub(crate) fn send<'m>(
-        &mut self,
-        id: &Id<'_>,
-        write: impl FnOnce(&mut Vec<u8>, &Packer<'m>) -> Result<(), EncodeError>,
-    ) {
+    pub(crate) fn send<'m>(&mut self, id: &Id<'_>, write: &mut Write<'_, 'm>) {
         if let Err(error) = self.encode_and_send(write) {
             self.send_fault(Some(id), &encode_fault(&error));
         }
     }
 
     /// Encodes into the shared buffer and delivers. Sends nothing if `write` fails or a limit is exceeded.
-    fn encode_and_send<'m>(
-        &mut self,
-        write: impl FnOnce(&mut Vec<u8>, &Packer<'m>) -> Result<(), EncodeError>,
-    ) -> Result<(), EncodeError> {
+    fn encode_and_send<'m>(&mut self, write: &mut Write<'_, 'm>) -> Result<(), EncodeError> {
         let mut text = std::mem::take(&mut self.context.reply_buffer);
         crate::transport::reset_buffer(&mut text);
         let bounds = self.context.pending.bounds;

@@ -8,9 +8,9 @@ use super::dispatch::Dispatch;
 use super::method_return::{MethodReturn, Sealed};
 use crate::envelope::{Envelope, Id};
 use crate::error::{DecodeError, EncodeError, Fault, caught};
-use crate::message::{self, Packer, Request, Unpacker, UnusedFds};
+use crate::message::{self, Arguments, Members, Packer, Request, Table, Unpacker, UnusedFds};
 use crate::observe::EventKind;
-use crate::reply::{Reply, ReplyFormat};
+use crate::reply::{Reply, ReplyFormat, no_reply};
 use crate::sys::opaque_debug;
 
 /// A call on its way to the handler. Generated code receives it, and hands it a handler to run.
@@ -20,9 +20,16 @@ pub struct Incoming<'r, 't> {
     pub(crate) envelope: &'r mut Envelope<'t>,
     pub(crate) service: &'static str,
     pub(crate) method: &'static str,
+    /// The handler runs, or has run.
+    pub(crate) decoded: bool,
+    /// What the handler has returned is sent.
+    pub(crate) replied: bool,
 }
 
 opaque_debug!(Incoming<'r, 't>);
+
+/// A method's own part of handling a call.
+type Handling<'h, I> = dyn FnMut(&mut I, &mut Option<Call>) -> Result<(), Fault> + 'h;
 
 impl<'t> Incoming<'_, 't> {
     /// Decodes the params with `decode`, and runs a handler that owns the reply.
@@ -35,8 +42,9 @@ impl<'t> Incoming<'_, 't> {
         if !dispatch.context.pending.has_room(dispatch.caller) {
             return self.refuse_unread(too_many_deferred());
         }
-        let Some(request) = self.decode_or_refuse(decode) else {
-            return;
+        let request = match caught(|| self.decode(decode)).and_then(|result| result) {
+            Ok(request) => request,
+            Err(fault) => return self.refuse(&fault),
         };
         let mut call = self.call();
         let reply = Reply::new(call.take_reply());
@@ -65,15 +73,38 @@ impl<'t> Incoming<'_, 't> {
         } else {
             returned.reply(self, Sealed);
         }
+        self.replied = true;
     }
 
     /// Sends the reply that `write` encodes. A notification gets none.
     pub(super) fn reply<'m>(
         &mut self,
-        write: impl FnOnce(&mut Vec<u8>, &Id<'_>, &Packer<'m>) -> Result<(), EncodeError>,
+        mut write: impl FnMut(&mut Vec<u8>, &Id<'_>, &Packer<'m>) -> Result<(), EncodeError>,
     ) {
         if let Some(id) = self.envelope.id() {
-            self.dispatch.send(id, |text, fds| write(text, id, fds));
+            self.dispatch
+                .send(id, &mut |text, fds| write(text, id, fds));
+        }
+    }
+
+    /// Runs what decodes the arguments, runs the handler and sends what it returns. That part is compiled for each method, and
+    /// has the program's code in it, which also runs where arguments and returned values are dropped: a panic is caught.
+    ///
+    /// A handler that takes a [`Call`] may defer its reply.
+    pub(super) fn answer(mut self, run: &mut Handling<'_, Self>) {
+        let mut call = None;
+        let result = caught(|| run(&mut self, &mut call)).and_then(|result| result);
+        let is_taken = call.is_some_and(|call| call.is_taken());
+        if let Err(fault) = result {
+            if self.decoded {
+                self.note_panic();
+            }
+            // A reply that has been taken must not be sent a second time.
+            if !self.replied && (!is_taken || self.dispatch.context.pending.abandon()) {
+                self.refuse(&fault);
+            }
+        } else if is_taken {
+            self.end_deferred();
         }
     }
 
@@ -85,22 +116,30 @@ impl<'t> Incoming<'_, 't> {
         let fds = std::mem::take(&mut self.dispatch.fds);
         let fds = self.envelope.unpacker(fds);
         let arguments = self.envelope.decode(|text| decode(text, &fds))??;
+        self.end_decoding(&fds).map(|()| arguments)
+    }
+
+    /// Decodes the arguments of a method. What is compiled for each method is short.
+    pub(super) fn arguments<A: Members<'t>>(&mut self) -> Result<A::Value, Fault> {
+        let mut arguments = Arguments::<A>::new();
+        self.decode_arguments(&mut arguments)?;
+        // They are there, or the call would have been refused.
+        arguments.value.ok_or_else(no_reply)
+    }
+
+    fn decode_arguments(&mut self, arguments: &mut dyn Table<'t>) -> Result<(), Fault> {
+        self.decode(|text, fds| message::decode_arguments(arguments, text, fds))
+    }
+
+    fn end_decoding(&mut self, fds: &Unpacker) -> Result<(), Fault> {
         if self.envelope.timeout == Some(0) {
             let reason = "the deadline has passed already";
             return Err(Fault::new(Fault::DEADLINE_EXCEEDED, reason));
         }
         fds.finish(UnusedFds::Refuse)?;
         self.dispatch.context.counts.handled += 1;
-        Ok(arguments)
-    }
-
-    /// Decodes params with `decode`, where a panic is caught. Refuses the call and returns `None` if that fails.
-    pub(super) fn decode_or_refuse<A>(
-        &mut self,
-        decode: impl FnOnce(&'t str, &Unpacker) -> Result<(A, usize), DecodeError>,
-    ) -> Option<A> {
-        let result = caught(|| self.decode(decode)).and_then(|result| result);
-        result.map_err(|fault| self.refuse(&fault)).ok()
+        self.decoded = true;
+        Ok(())
     }
 
     /// Ends the handler's part: a call that has no reply yet is deferred, and what was posted is sent.

@@ -8,8 +8,8 @@ use super::{Call, Incoming};
 use crate::client::{CallMode, Items, Stub};
 use crate::describe::ReplyKind;
 use crate::envelope;
-use crate::error::{CallError, caught};
-use crate::message::{self, Members, Message, Pack};
+use crate::error::CallError;
+use crate::message::{Members, Message, Pack};
 use crate::reply::{Deferred, Stream, no_reply};
 
 /// What a method of a service may return.
@@ -69,64 +69,38 @@ pub trait MethodReturn {
 
     /// Decodes the arguments, runs a handler that does not take a [`Call`], and sends what it returns.
     fn answer<'t, A: Members<'t>>(
-        mut incoming: Incoming<'_, 't>,
-        handler: impl FnOnce(A::Value) -> Self,
+        incoming: Incoming<'_, 't>,
+        mut handler: impl FnMut(A::Value) -> Self,
     ) where
         Self: Sized,
     {
-        let (mut decoded, mut replied) = (false, false);
-        // The program's code also runs where arguments are read and dropped, and where the returned value is encoded and
-        // dropped.
-        let result = caught(|| {
-            let arguments = incoming.decode(message::decode_arguments::<A>)?;
-            decoded = true;
+        incoming.answer(&mut |incoming, _| {
+            let arguments = incoming.arguments::<A>()?;
             let deadline = incoming.deadline();
-            let returned = handler(arguments);
-            incoming.send(&returned, deadline);
-            replied = true;
+            incoming.send(&handler(arguments), deadline);
             Ok(())
         });
-        if let Err(fault) = result.and_then(|result| result) {
-            if decoded {
-                incoming.note_panic();
-            }
-            if !replied {
-                incoming.refuse(&fault);
-            }
-        }
     }
 
     /// Decodes the arguments, runs a handler that takes a [`Call`] and may defer its reply, and sends what it returns.
     fn answer_call<'t, A: Members<'t>>(
-        mut incoming: Incoming<'_, 't>,
-        handler: impl FnOnce(&mut Call, A::Value) -> Self,
+        incoming: Incoming<'_, 't>,
+        mut handler: impl FnMut(&mut Call, A::Value) -> Self,
     ) where
         Self: Sized,
     {
-        let Some(arguments) = incoming.decode_or_refuse(message::decode_arguments::<A>) else {
-            return;
-        };
-        let mut call = incoming.call();
-        let mut replied = false;
-        let result = caught(|| {
-            let returned = handler(&mut call, arguments);
+        incoming.answer(&mut |incoming, call| {
+            let arguments = incoming.arguments::<A>()?;
+            let call = call.insert(incoming.call());
+            let returned = handler(call, arguments);
             // A deferred reply is sent by its owner, who checks the deadline. If the method took the reply and returned a
             // value all the same, the value is sent, unless the reply has been.
-            if call.is_taken() && (Self::DEFERRED || !incoming.dispatch.context.pending.abandon()) {
-                return;
+            let pending = &incoming.dispatch.context.pending;
+            if !call.is_taken() || (!Self::DEFERRED && pending.abandon()) {
+                incoming.send(&returned, call.deadline);
             }
-            incoming.send(&returned, call.deadline);
-            replied = true;
+            Ok(())
         });
-        if let Err(fault) = result {
-            incoming.note_panic();
-            // A reply that has been taken must not be sent a second time.
-            if !replied && (!call.is_taken() || incoming.dispatch.context.pending.abandon()) {
-                incoming.refuse(&fault);
-            }
-        } else if call.is_taken() {
-            incoming.end_deferred();
-        }
     }
 }
 

@@ -9,7 +9,7 @@ use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess};
 use std::borrow::Cow;
 
 /// The elements of an array.
-pub(super) struct Elements<'r, 'de> {
+pub(crate) struct Elements<'r, 'de> {
     pub(super) from: &'r mut Reader<'de>,
     /// Names of the elements, as far as they have some.
     pub(super) names: &'static [&'static str],
@@ -17,7 +17,21 @@ pub(super) struct Elements<'r, 'de> {
     pub(super) count: usize,
 }
 
-impl Elements<'_, '_> {
+impl<'de> Elements<'_, 'de> {
+    /// Reads the next element with `read`. Returns `None` at the end.
+    #[inline]
+    pub(crate) fn next<T>(
+        &mut self,
+        read: impl FnOnce(&mut Reader<'de>) -> Result<T, Error>,
+    ) -> Result<Option<T>, Error> {
+        if !self.from.step(b']', self.count == 0)? {
+            return Ok(None);
+        }
+        self.count += 1;
+        let value = read(self.from);
+        value.map(Some).map_err(|error| self.blame(error))
+    }
+
     /// Blames the element that was read last.
     #[cold]
     fn blame(&self, error: Error) -> Error {
@@ -37,18 +51,13 @@ impl<'de> SeqAccess<'de> for Elements<'_, 'de> {
         &mut self,
         seed: S,
     ) -> Result<Option<S::Value>, Error> {
-        if !self.from.step(b']', self.count == 0)? {
-            return Ok(None);
-        }
-        self.count += 1;
-        let value = seed.deserialize(&mut *self.from);
-        value.map(Some).map_err(|error| self.blame(error))
+        self.next(|from| seed.deserialize(from))
     }
 }
 
 /// Which keys of an object can be repeated without the visitor seeing it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Unseen {
+pub(crate) enum Unseen {
     /// All, where it makes a map.
     All,
     /// Those that it skips, where it makes a struct: it refuses its own if they are repeated.
@@ -56,7 +65,7 @@ pub(super) enum Unseen {
 }
 
 /// The members of an object.
-pub(super) struct Entries<'r, 'k, 'de> {
+pub(crate) struct Entries<'r, 'k, 'de> {
     from: &'r mut Reader<'de>,
     is_first: bool,
     unseen: Unseen,
@@ -77,9 +86,30 @@ impl<'r, 'k, 'de> Entries<'r, 'k, 'de> {
         }
     }
 
+    /// The key that was read last.
+    pub(crate) fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// Reads the value of that key with `read`.
+    #[inline]
+    pub(crate) fn value<T>(
+        &mut self,
+        read: impl FnOnce(&mut Reader<'de>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        self.from.colon()?;
+        let value = read(self.from).map_err(|error| error.within(&self.key));
+        let skipped = std::mem::take(&mut self.from.skipped);
+        // The visitor may continue after an error.
+        if self.unseen == Unseen::All || skipped || value.is_err() {
+            self.keys.push(std::mem::take(&mut self.key));
+        }
+        value
+    }
+
     /// Reads the next key; returns false at the end.
     #[inline(always)]
-    fn next_key(&mut self) -> Result<bool, Error> {
+    pub(crate) fn next_key(&mut self) -> Result<bool, Error> {
         let is_first = std::mem::take(&mut self.is_first);
         if !self.from.step(b'}', is_first)? {
             return Ok(false);
@@ -116,15 +146,7 @@ impl<'de> MapAccess<'de> for Entries<'_, '_, 'de> {
 
     #[inline]
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Error> {
-        self.from.colon()?;
-        let value = seed.deserialize(&mut *self.from);
-        let value = value.map_err(|error| error.within(&self.key));
-        let skipped = std::mem::take(&mut self.from.skipped);
-        // The visitor may continue after an error.
-        if self.unseen == Unseen::All || skipped || value.is_err() {
-            self.keys.push(std::mem::take(&mut self.key));
-        }
-        value
+        self.value(|from| seed.deserialize(from))
     }
 }
 
