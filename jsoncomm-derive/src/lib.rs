@@ -67,13 +67,13 @@ pub fn message(input: TokenStream) -> TokenStream {
 /// | `#[fd]` with `Option` or `Vec` of these | `Option<BorrowedFd>`, `&[BorrowedFd]` |
 /// | `#[fd]` with a message | a reference to it |
 ///
-/// What is passed for an `impl` has a type of its own, which the stub does not say:
+/// The stub does not say which type is passed for an `impl`, so the call has to:
 ///
 /// - `text.into()`, `text.parse()?`, `items.collect()` and `Default::default()` are no arguments. Pass what is there already,
 ///   or name the type: `String::from(text)`, `text.parse::<Ipv4Addr>()?`, `items.collect::<Vec<_>>()`, `Mode::default()`.
 /// - An `Option<String>` is lent: `name.as_deref()`, or `Some(&name)`, instead of `name` or `Some(name)`.
-/// - The elements of a list have the trait's type: `["a", "b"]` is no list of `String`. Write `&[String]` from where the
-///   names are, or `["a", "b"].map(String::from)`.
+/// - The elements of a list have the trait's type: `["a", "b"]` is no list of `String`, and `["a", "b"].map(String::from)`
+///   is one.
 ///
 /// The stub has functions `new` and `start`, unless a method has that name; `From` makes a stub in any case. It repeats the
 /// methods' documentation and `#[deprecated]`.
@@ -92,7 +92,7 @@ pub fn message(input: TokenStream) -> TokenStream {
 /// one more name that the server knows it by, for older clients. Older clients can call a method with a new argument if
 /// that is an `Option` or has `#[serde(default)]`. An argument with a function of its own (`#[serde(default = "...",
 /// with = "...", skip_serializing_if = "...")]`) is owned by the handler, without `#[fd]`. With one of the latter two the
-/// stub takes `T` or `&T` of any type but numbers, `bool` and `char`: the function is given a `&T`. An argument with
+/// stub takes `T` or `&T`, also of a `String`, `Vec` or `Option<String>`: the function is given a `&T`. An argument with
 /// `#[sensitive]` is not repeated by faults and errors, as with `derive(Message)`.
 ///
 /// A macro sees names, and no definitions: `String`, `Path`, `PathBuf`, `Option`, `Vec`, `Result`, `Deferred`, `Stream` and
