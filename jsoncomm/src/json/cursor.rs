@@ -231,7 +231,8 @@ impl<'t> Cursor<'t> {
     fn skip_token(&mut self) -> Result<(), Error> {
         let found = match self.peek() {
             b'"' => return self.skip_string(),
-            b'-' | b'0'..=b'9' => self.number().is_some(),
+            // Most numbers are unsigned integers, which are read faster.
+            b'-' | b'0'..=b'9' => self.unsigned().is_some() || self.number().is_some(),
             _ => ["null", "true", "false"]
                 .iter()
                 .any(|word| self.over_word(word)),
