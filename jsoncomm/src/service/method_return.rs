@@ -70,14 +70,17 @@ pub trait MethodReturn {
     /// Decodes the arguments, runs a handler that does not take a [`Call`], and sends what it returns.
     fn answer<'t, A: Members<'t>>(
         incoming: Incoming<'_, 't>,
-        mut handler: impl FnMut(A::Value) -> Self,
+        handler: impl FnOnce(A::Value) -> Self,
     ) where
         Self: Sized,
     {
+        let mut handler = Some(handler);
         incoming.answer(&mut |incoming, _| {
             let arguments = incoming.arguments::<A>()?;
             let deadline = incoming.deadline();
-            incoming.send(&handler(arguments), deadline);
+            if let Some(handler) = handler.take() {
+                incoming.send(&handler(arguments), deadline);
+            }
             Ok(())
         });
     }
@@ -85,13 +88,17 @@ pub trait MethodReturn {
     /// Decodes the arguments, runs a handler that takes a [`Call`] and may defer its reply, and sends what it returns.
     fn answer_call<'t, A: Members<'t>>(
         incoming: Incoming<'_, 't>,
-        mut handler: impl FnMut(&mut Call, A::Value) -> Self,
+        handler: impl FnOnce(&mut Call, A::Value) -> Self,
     ) where
         Self: Sized,
     {
+        let mut handler = Some(handler);
         incoming.answer(&mut |incoming, call| {
             let arguments = incoming.arguments::<A>()?;
             let call = call.insert(incoming.call());
+            let Some(handler) = handler.take() else {
+                return Ok(());
+            };
             let returned = handler(call, arguments);
             // A deferred reply is sent by its owner, who checks the deadline. If the method took the reply and returned a
             // value all the same, the value is sent, unless the reply has been.
