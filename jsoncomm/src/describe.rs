@@ -6,6 +6,9 @@
 //! `rpc.discover` unless [discovery is off](crate::Endpoint::without_discovery).
 //! [`Connection::discover`](crate::Connection::discover) makes that call.
 //!
+//! A server that is built without this crate's default feature `discover` does not reply to that call. It contains neither descriptions nor
+//! the code that writes documents, unless the program itself uses them.
+//!
 //! # What is known of a type
 //!
 //! A [`Message`](crate::Message) describes its [`Shape`], and so do the types of the standard library that are messages. These are

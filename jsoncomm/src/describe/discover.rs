@@ -27,10 +27,12 @@ impl fmt::Debug for Discovery {
 }
 
 impl Discovery {
-    /// Adds the description of a service.
+    /// Adds the description of a service. Without the feature `discover` nothing refers to it.
     pub(crate) fn add(&mut self, description: Description) {
-        self.descriptions.push(description);
-        self.text.take();
+        if cfg!(feature = "discover") {
+            self.descriptions.push(description);
+            self.text.take();
+        }
     }
 
     pub(crate) fn turn_off(&mut self) {
@@ -39,7 +41,7 @@ impl Discovery {
 
     /// Returns true if discovery is on and there is a service to describe.
     pub(crate) fn is_on(&self) -> bool {
-        !self.off && !self.descriptions.is_empty()
+        cfg!(feature = "discover") && !self.off && !self.descriptions.is_empty()
     }
 
     pub(crate) fn text(&self) -> &str {

@@ -381,7 +381,7 @@ impl<S> Endpoint<'_, S> {
         Ok(self)
     }
 
-    /// Turns `rpc.discover` off: it is then an unknown method.
+    /// Turns `rpc.discover` off: it is then an unknown method, as it is without the feature `discover` of this crate.
     ///
     /// Without this, every [authorized](Endpoint::authorize) caller of `rpc.discover` gets an OpenRPC document of all services and
     /// requests that are served here; see [`describe`](crate::describe).
