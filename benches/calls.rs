@@ -68,7 +68,7 @@ impl Options {
 }
 
 /// The loads, with what their tables are called.
-const LOADS: [(Load, &str); 16] = [
+const LOADS: [(Load, &str); 17] = [
     (Load::Small, "One client, about 100 bytes of JSON each way"),
     (
         Load::Owned,
@@ -79,6 +79,10 @@ const LOADS: [(Load, &str); 16] = [
     (Load::Threads(4), "4 threads on one connection"),
     (Load::Threads(8), "8 threads on one connection"),
     (Load::Window(32), "32 calls in flight on one connection"),
+    (
+        Load::OneWay(32),
+        "32 one-way calls and then one with a reply",
+    ),
     (Load::Descriptor, "One descriptor each way"),
     (Load::Text(64 << 10), "64 KiB of text each way"),
     (Load::Text(1 << 20), "1 MiB of text each way"),

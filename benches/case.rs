@@ -54,6 +54,8 @@ pub(crate) enum Load {
     Threads(usize),
     /// Small calls from one client with this many calls in flight.
     Window(usize),
+    /// One client, so many one-way calls and then one with a reply, again and again: each about as large as small calls.
+    OneWay(usize),
     /// One client, one call after the other, with a string and a list that both sides own.
     Owned,
     /// One client, one call after the other, with one descriptor each way.
@@ -74,7 +76,10 @@ pub(crate) enum Load {
 impl Load {
     /// Whether more than one call is under way, so that only the time of all of them says something.
     pub(crate) fn is_concurrent(self) -> bool {
-        matches!(self, Self::Clients(_) | Self::Threads(_) | Self::Window(_))
+        matches!(
+            self,
+            Self::Clients(_) | Self::Threads(_) | Self::Window(_) | Self::OneWay(_)
+        )
     }
 
     /// How many bytes of text it has.
@@ -108,6 +113,7 @@ impl fmt::Display for Load {
             Self::Clients(number) => ("clients", number),
             Self::Threads(number) => ("threads", number),
             Self::Window(number) => ("window", number),
+            Self::OneWay(number) => ("oneway", number),
             Self::Text(number) => ("text", number),
             Self::Records(number) => ("records", number),
             Self::Idle(number) => ("idle", number),
@@ -132,6 +138,7 @@ impl FromStr for Load {
             "clients" => Self::Clients(number),
             "threads" => Self::Threads(number),
             "window" => Self::Window(number),
+            "oneway" => Self::OneWay(number),
             "text" => Self::Text(number),
             "idle" => Self::Idle(number),
             "methods" => Self::Methods(number),
@@ -210,7 +217,12 @@ impl Laps {
         Some(self.issued)
     }
 
-    /// A call has been answered, and the answer is right.
+    /// Whether the last call has been issued.
+    pub(crate) fn is_last(&self) -> bool {
+        self.issued == self.count
+    }
+
+    /// A call has been answered, and the answer is right; or it has been sent and has no answer.
     pub(crate) fn lap(&mut self) {
         let now = Instant::now();
         if let Some(last) = self.last.replace(now) {

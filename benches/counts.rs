@@ -24,6 +24,7 @@ pub(crate) struct Ends<T> {
 fn calls(load: Load) -> u64 {
     match load {
         Load::Clients(number) | Load::Threads(number) | Load::Window(number) => 100 * number as u64,
+        Load::OneWay(number) => 100 * (number as u64 + 1),
         _ => match load.size() {
             0 => 2000,
             1..=65_536 => 200,

@@ -73,6 +73,7 @@ fn warm(pair: &mut Pair, load: Load, time: Duration) -> Outcome<u64> {
     let time = time.as_nanos();
     let mut count = match load {
         Load::Clients(calls) | Load::Threads(calls) | Load::Window(calls) => 2 * calls as u64,
+        Load::OneWay(calls) => 2 * (calls as u64 + 1),
         _ => 2,
     };
     loop {

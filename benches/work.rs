@@ -72,6 +72,31 @@ impl Receipt {
     }
 }
 
+/// What the server of one-way calls adds up, so that the reply that follows them shows that each has been handled.
+#[derive(Debug, Default)]
+pub(crate) struct Sum(u64);
+
+impl Sum {
+    /// Adds an order.
+    pub(crate) fn add(&mut self, order: &Order<'_>) {
+        self.0 += receipt(order).total;
+    }
+
+    /// The sum, which starts anew.
+    pub(crate) fn take(&mut self) -> u64 {
+        std::mem::take(&mut self.0)
+    }
+}
+
+/// Whether this is the sum of so many orders.
+pub(crate) fn check_sum(orders: u64, came: u64) -> Outcome {
+    if came == orders * receipt(&Order::new(0)).total {
+        Ok(())
+    } else {
+        Err(format!("the sum of {orders} orders came as {came}").into())
+    }
+}
+
 /// The labels of a [`Record`].
 pub(crate) const LABELS: [&str; 3] = ["urgent", "goods in transit", "to be weighed"];
 

@@ -4,6 +4,7 @@
 //! the answer written into a buffer that stays, one `sendmsg`. Client: `sendmsg`, `recvmsg` with `SO_RCVTIMEO`. The
 //! envelope is that of jsoncomm; nothing is checked that serde does not check, but the id and the method.
 
+mod notes;
 mod records;
 
 use std::fs::File;
@@ -132,6 +133,7 @@ impl Peer for Hand {
                 Ok(None)
             }),
             Load::Records(_) | Load::RecordAndFile => records::serve(at, ready),
+            Load::OneWay(_) => notes::serve(at, ready),
         }
     }
 
@@ -142,6 +144,7 @@ impl Peer for Hand {
         let client = Client::new(at)?;
         Ok(match at.load {
             Load::Records(_) | Load::RecordAndFile => Box::new(records::Records::new(client)),
+            Load::OneWay(round) => Box::new(notes::Notes { client, round }),
             _ => Box::new(client),
         })
     }
@@ -299,7 +302,9 @@ impl Caller for Client {
                     check_text(&text, &came)?;
                     self.text = text;
                 }
-                Load::Records(_) | Load::RecordAndFile => return Err("another client's".into()),
+                Load::Records(_) | Load::RecordAndFile | Load::OneWay(_) => {
+                    return Err("another client's".into());
+                }
             }
             laps.lap();
         }

@@ -232,7 +232,7 @@ impl Texts {
     }
 }
 
-/// Serves with epoll: `answer` gets what came and writes what is to be sent. A socket that many calls in flight
+/// Serves with epoll: `answer` gets what came and writes what is to be sent, nothing to a one-way call. A socket that many calls in flight
 /// come from is read until it is empty.
 pub(super) fn serve<const FDS: bool>(
     at: &At,
@@ -250,7 +250,7 @@ pub(super) fn serve<const FDS: bool>(
     )?;
     ready()?;
     let mut texts = Texts::new(at);
-    let drains = matches!(at.load, Load::Window(_));
+    let drains = matches!(at.load, Load::Window(_) | Load::OneWay(_));
     let mut clients: Vec<Option<OwnedFd>> = Vec::new();
     let mut events = Vec::with_capacity(64);
     loop {
@@ -289,7 +289,9 @@ pub(super) fn serve<const FDS: bool>(
                 }
                 let fd = answer(text, came.fd, out)?;
                 let fd = fd.as_ref().map(AsFd::as_fd);
-                texts.send(socket, fd, came.from.as_ref())?;
+                if !texts.out.is_empty() {
+                    texts.send(socket, fd, came.from.as_ref())?;
+                }
                 if !drains {
                     break;
                 }

@@ -1,6 +1,7 @@
 //! jsoncomm: a stub of a service, an enum of requests, the bare wire.
 
 mod many;
+mod notes;
 mod records;
 mod turns;
 
@@ -151,7 +152,7 @@ fn most(at: &At) -> usize {
     }
 }
 
-fn server(at: &At) -> Outcome<Server<Desk>> {
+fn server<S>(at: &At) -> Outcome<Server<S>> {
     let mut limits = Limits::default();
     if let Load::Idle(clients) = at.load {
         (limits.connections, limits.user_connections) = (clients + 1, clients + 1);
@@ -229,11 +230,14 @@ impl Peer for Stub {
         let many = matches!(load, Load::Methods(_)) && !cfg!(feature = "methods");
         let sleeps = self.busy_poll.is_zero() || load == Load::Small;
         let apart = !self.apart || matches!(load, Load::Threads(_));
-        let batched = !self.batched || matches!(load, Load::Window(_));
+        let batched = !self.batched || matches!(load, Load::Window(_) | Load::OneWay(_));
         wire != Wire::Stream && !many && sleeps && apart && batched
     }
 
     fn serve(&self, at: &At, ready: &dyn Fn() -> Outcome) -> Outcome {
+        if let Load::OneWay(_) = at.load {
+            return notes::serve(at, ready);
+        }
         let mut server = server(at)?;
         server.set_busy_poll(self.busy_poll);
         let endpoint = server.bind(&at.path, kind(at.wire))?;
@@ -268,6 +272,9 @@ impl Peer for Stub {
         };
         if let Load::Records(_) | Load::RecordAndFile = at.load {
             return Ok(Box::new(records::Client::new(connection, at)?));
+        }
+        if let Load::OneWay(round) = at.load {
+            return Ok(Box::new(notes::Client::new(connection, round)));
         }
         Ok(Box::new(StubClient {
             orders: OrdersClient::new(connection),
@@ -341,7 +348,9 @@ impl Caller for StubClient {
                     check_null(number, passed.file.as_fd())?;
                 }
                 Load::Text(_) => check_text(&self.text, &orders.echo(&self.text)?)?,
-                Load::Records(_) | Load::RecordAndFile => return Err("another client's".into()),
+                Load::Records(_) | Load::RecordAndFile | Load::OneWay(_) => {
+                    return Err("another client's".into());
+                }
             }
             laps.lap();
         }

@@ -112,7 +112,11 @@ impl Peer for Tarpc {
         wire == Wire::Stream
             && !matches!(
                 load,
-                Load::Descriptor | Load::Threads(_) | Load::Records(_) | Load::RecordAndFile
+                Load::Descriptor
+                    | Load::Threads(_)
+                    | Load::Records(_)
+                    | Load::RecordAndFile
+                    | Load::OneWay(_)
             )
     }
 

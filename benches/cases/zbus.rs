@@ -50,7 +50,11 @@ impl Peer for Zbus {
         wire == Wire::Stream
             && !matches!(
                 load,
-                Load::Owned | Load::Threads(_) | Load::Records(_) | Load::RecordAndFile
+                Load::Owned
+                    | Load::Threads(_)
+                    | Load::Records(_)
+                    | Load::RecordAndFile
+                    | Load::OneWay(_)
             )
     }
 
