@@ -18,13 +18,13 @@ pub(crate) fn is_batch(text: &[u8]) -> bool {
 /// array that is empty or has more than `limit` elements; reading ends at the first above it.
 pub(crate) fn split(text: &[u8], limit: usize) -> Result<Vec<Range<usize>>, Fault> {
     let mut at = Cursor::new(utf8(text)?);
-    let mut elements = Vec::new();
+    let (mut elements, mut open) = (Vec::new(), Vec::new());
     at.over(b'[');
     while !at.over(b']') {
         if !elements.is_empty() && !at.over(b',') {
             return Err(not_json(at.syntax_error("expected `,` or `]`")));
         }
-        let element = at.skip().map_err(not_json)?;
+        let element = at.skip_with(&mut open).map_err(not_json)?;
         if elements.len() == limit {
             return Err(invalid(format!("a batch of more than {limit} calls")));
         }

@@ -158,8 +158,14 @@ impl<'t> Cursor<'t> {
 
     /// Steps over one value and returns its text. It is JSON, of any depth; keys may be repeated in it.
     pub(crate) fn skip(&mut self) -> Result<&'t str, Error> {
+        self.skip_with(&mut Vec::new())
+    }
+
+    /// Does what [`skip`](Self::skip) does, for many values in a row: `open` keeps its memory.
+    pub(crate) fn skip_with(&mut self, open: &mut Vec<u8>) -> Result<&'t str, Error> {
         self.peek();
-        let (start, mut open) = (self.at, Vec::new());
+        let start = self.at;
+        open.clear();
         loop {
             match self.peek() {
                 bracket @ (b'[' | b'{') => {
