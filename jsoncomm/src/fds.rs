@@ -152,13 +152,22 @@ impl Entry {
     }
 }
 
-impl Drop for List {
+impl Drop for Fds {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(list) = self.list.take() {
+            list.close();
+        }
+    }
+}
+
+impl List {
     /// Closes what is left, or passes it to [`Discard`].
     #[inline(never)]
-    fn drop(&mut self) {
-        if let Some(discard) = self.discard.take() {
-            let entries = self.entries.drain(..);
-            let fds: Vec<_> = entries.filter_map(Entry::into_fd).collect();
+    fn close(self) {
+        let Self { entries, discard } = self;
+        if let Some(discard) = discard {
+            let fds: Vec<_> = entries.into_iter().filter_map(Entry::into_fd).collect();
             if !fds.is_empty() {
                 discard.discard(fds);
             }

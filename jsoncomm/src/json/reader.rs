@@ -293,13 +293,12 @@ impl Visitor<'_> for Unwanted<'_> {
 
 /// Reads values of which the first byte tells the type.
 macro_rules! begin_with {
-    ($($first:literal: $method:ident;)*) => {$(
+    ($($first:literal: $method:ident = $read:expr;)*) => {$(
         #[inline]
         fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-            if $first.contains(&self.cursor.peek()) {
-                self.read_any(visitor)
-            } else {
-                Err(self.invalid_type(&visitor))
+            match self.cursor.peek() {
+                $first => $read(self, visitor),
+                _ => Err(self.invalid_type(&visitor)),
             }
         }
     )*};
@@ -375,7 +374,21 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
         read_any: deserialize_any;
     }
 
-    begin_with! { b"tf": deserialize_bool; b"n": deserialize_unit; b"[": deserialize_seq; b"{": deserialize_map; }
+    begin_with! {
+        b'n': deserialize_unit = Reader::read_any;
+        b'[': deserialize_seq = |from: &mut Reader<'de>, visitor| from.array(&[], visitor);
+        b'{': deserialize_map = |from: &mut Reader<'de>, visitor| from.object(Unseen::All, visitor);
+    }
+
+    #[inline]
+    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        match self.cursor.peek() {
+            b't' if self.cursor.over_word("true") => visitor.visit_bool(true),
+            b'f' if self.cursor.over_word("false") => visitor.visit_bool(false),
+            b't' | b'f' => Err(self.no_value()),
+            _ => Err(self.invalid_type(&visitor)),
+        }
+    }
 
     fn deserialize_i128<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         let number = self.wide_integer(&visitor)?;

@@ -26,6 +26,17 @@ pub(crate) struct PostedReply {
     pub(crate) reply: QueuedReply,
 }
 
+impl PostedReply {
+    #[inline]
+    pub(crate) fn new(route: &ReplyRoute, account: &Arc<Account>, reply: QueuedReply) -> Self {
+        Self {
+            route: route.clone(),
+            account: Arc::clone(account),
+            reply,
+        }
+    }
+}
+
 /// Identifies a call whose [`Reply`](crate::Reply) was taken. Unique per server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct DeferredId(u64);
@@ -268,31 +279,33 @@ impl PendingReplies {
         drop(replaced);
     }
 
-    /// Ends a call, and posts its reply if the call is still wanted. Returns whether it is.
+    /// Ends a call, and posts its reply if the call is still wanted. Returns whether it is. `reply` comes with the account
+    /// that is charged if it has to wait.
     ///
     /// Both happen in one step: a server that shuts down ends once no call is deferred and no reply is posted.
     pub(crate) fn complete(
         &self,
         route: &ReplyRoute,
         id: DeferredId,
-        mut reply: Option<PostedReply>,
+        reply: Option<(&Arc<Account>, QueuedReply)>,
     ) -> bool {
         let mut state = lock(&self.state);
-        let mut removed = None;
+        let (mut removed, mut at_once) = (None, false);
         let wanted = if let Some(call) = state.current(id) {
             call.replied = true;
-            if let Some(post) = &mut reply {
-                post.reply.at_once = true;
-            }
+            at_once = true;
             true
         } else {
             removed = self.remove(&mut state, route, id);
             removed.is_some()
         };
-        let wake = wanted && reply.is_some_and(|reply| self.push(&mut state, reply));
+        let mut wake = false;
         if !wanted {
             state.losses.unwanted += 1;
             self.signaled.store(true, Ordering::Release);
+        } else if let Some((account, mut reply)) = reply {
+            reply.at_once = at_once;
+            wake = self.push(&mut state, PostedReply::new(route, account, reply));
         }
         drop(state);
         drop(removed);
@@ -405,6 +418,7 @@ impl PendingReplies {
     }
 
     /// Appends a reply. Returns true if the loop has to be woken.
+    #[inline]
     fn push(&self, state: &mut State, post: PostedReply) -> bool {
         state.posts.push(post);
         self.posted.store(true, Ordering::Release);

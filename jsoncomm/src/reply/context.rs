@@ -135,7 +135,8 @@ impl ReplyContext {
     /// Posts a reply without ending the call.
     pub(super) fn post(&self, reply: QueuedReply) {
         if self.is_own_process() {
-            self.pending.post(self.address(reply));
+            let post = PostedReply::new(&self.route, &self.account, reply);
+            self.pending.post(post);
         }
     }
 
@@ -147,7 +148,8 @@ impl ReplyContext {
         }
         let expired = self.is_expired();
         let expected = !expired && !self.is_oneway();
-        let reply = reply.filter(|_| expected).map(|reply| self.address(reply));
+        let reply = reply.filter(|_| expected);
+        let reply = reply.map(|reply| (&self.account, reply));
         let wanted = self.pending.complete(&self.route, self.id, reply);
         if wanted && expired {
             self.pending.count_losses(|losses| losses.expired += 1);
@@ -164,14 +166,6 @@ impl ReplyContext {
         let can_send = reply.is_some();
         if self.complete(reply) && !can_send {
             self.pending.count_losses(|losses| losses.discarded += 1);
-        }
-    }
-
-    fn address(&self, reply: QueuedReply) -> PostedReply {
-        PostedReply {
-            route: self.route.clone(),
-            account: Arc::clone(&self.account),
-            reply,
         }
     }
 }
