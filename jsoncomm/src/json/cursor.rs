@@ -5,7 +5,6 @@
 
 use super::escape::plain_front;
 use super::{BLANK, Error, error::Cause};
-use serde::de::IgnoredAny;
 use std::fmt;
 
 /// Reasons why a text is not JSON.
@@ -147,13 +146,25 @@ impl<'t> Cursor<'t> {
         Ok(())
     }
 
-    /// Reads the number that stands right here, as it is written; `None` if it breaks the rules of JSON.
-    pub(super) fn number(&mut self) -> Option<&'t str> {
+    /// Reads the number that stands right here, as it is written, and whether it is an integer; `None` if it breaks the rules
+    /// of JSON.
+    pub(super) fn number(&mut self) -> Option<(&'t str, bool)> {
         let start = self.at;
-        let mut numbers = serde_json::Deserializer::from_str(self.rest()).into_iter();
-        let IgnoredAny = numbers.next()?.ok()?;
-        self.at += numbers.byte_offset();
-        Some(self.since(start))
+        let text = self.bytes();
+        let unsigned = text.strip_prefix(b"-").unwrap_or(text);
+        let mut rest = over_digits(unsigned)?;
+        if rest.len() + 1 < unsigned.len() && unsigned.starts_with(b"0") {
+            return None;
+        }
+        let is_integer = !matches!(rest, [b'.' | b'e' | b'E', ..]);
+        if let [b'.', fraction @ ..] = rest {
+            rest = over_digits(fraction)?;
+        }
+        if let [b'e' | b'E', b'+' | b'-', exponent @ ..] | [b'e' | b'E', exponent @ ..] = rest {
+            rest = over_digits(exponent)?;
+        }
+        self.at += text.len() - rest.len();
+        Some((self.since(start), is_integer))
     }
 
     /// Steps over one value and returns its text. It is JSON, of any depth; keys may be repeated in it.
@@ -323,6 +334,13 @@ impl<'t> Cursor<'t> {
     }
 }
 
+/// Returns what is behind the digits at the front of `text`; `None` if there are none.
+#[inline]
+fn over_digits(text: &[u8]) -> Option<&[u8]> {
+    let count = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    text.get(count..).filter(|_| count > 0)
+}
+
 /// Digits that are read at once.
 const WORD: usize = 8;
 
@@ -397,6 +415,32 @@ mod tests {
         }
         assert_eq!(read("0}"), (Some(0), "}"));
         assert_eq!(read("123456789012x,"), (Some(123_456_789_012), "x,"));
+    }
+
+    #[test]
+    fn a_number_is_read_as_it_is_written() {
+        for (number, is_integer) in [
+            ("0", true),
+            ("-0", true),
+            ("-120", true),
+            ("18446744073709551616", true),
+            ("0.50", false),
+            ("-1.5e+10", false),
+            ("10E-3", false),
+            ("0e0", false),
+        ] {
+            for end in ["", ",", "}", " ", "]"] {
+                let text = format!("{number}{end}");
+                let mut cursor = Cursor::new(&text);
+                assert_eq!(cursor.number(), Some((number, is_integer)), "{text}");
+                assert_eq!(cursor.rest(), end, "{text}");
+            }
+        }
+        for text in [
+            "", "-", "+1", ".5", "1.", "1.e1", "1e", "1e+", "01", "-01", "00.5", "-x",
+        ] {
+            assert_eq!(Cursor::new(text).number(), None, "{text}");
+        }
     }
 
     #[test]

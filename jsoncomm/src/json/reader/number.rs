@@ -10,9 +10,6 @@ use std::sync::LazyLock;
 /// Most digits of a refused integer that the error repeats.
 const DIGITS_SHOWN: usize = 40;
 
-/// What an integer is written without.
-const FRACTION: [char; 3] = ['.', 'e', 'E'];
-
 const OUT_OF_RANGE: &str = "number out of range";
 
 #[derive(Debug)]
@@ -24,14 +21,17 @@ enum Number {
 
 impl Number {
     /// Reads `text`, with `float` if it is not an integer of up to 64 bits; `None` if it is out of range.
-    fn parse(text: &str, float: fn(&str) -> Option<f64>) -> Option<Self> {
-        // A zero with a sign is a float.
-        let negative = || text.parse().ok().filter(|number| *number != 0);
+    fn parse(text: &str, is_integer: bool, float: fn(&str) -> Option<f64>) -> Option<Self> {
+        let integer = if is_integer {
+            // A zero with a sign is a float.
+            let negative = || text.parse().ok().filter(|number| *number != 0);
+            let unsigned = text.parse().ok().map(Self::Unsigned);
+            unsigned.or_else(|| negative().map(Self::Negative))
+        } else {
+            None
+        };
         let float = || float(text).filter(|number| number.is_finite());
-        let unsigned = text.parse().ok().map(Self::Unsigned);
-        unsigned
-            .or_else(|| negative().map(Self::Negative))
-            .or_else(|| float().map(Self::Float))
+        integer.or_else(|| float().map(Self::Float))
     }
 
     #[inline(never)]
@@ -73,8 +73,8 @@ impl<'de> Reader<'de> {
 
     #[inline(never)]
     fn other_number(&mut self, float: fn(&str) -> Option<f64>) -> Result<Number, Error> {
-        let text = self.number_text()?;
-        Number::parse(text, float).ok_or_else(|| self.out_of_range())
+        let (text, is_integer) = self.number_text()?;
+        Number::parse(text, is_integer, float).ok_or_else(|| self.out_of_range())
     }
 
     /// Reads a number for which there is no type that it has to fit.
@@ -85,13 +85,16 @@ impl<'de> Reader<'de> {
         if let Some(number) = self.cursor.unsigned() {
             return visitor.visit_u64(number);
         }
-        let text = self.number_text()?;
-        match Number::parse(text, |text| text.parse().ok()) {
+        let (text, is_integer) = self.number_text()?;
+        match Number::parse(text, is_integer, |text| text.parse().ok()) {
             // As `serde_json` passes it on.
             None | Some(Number::Float(_)) if keeps_digits() => {
                 visitor.visit_map(MapDeserializer::new([(NUMBER, text)].into_iter()))
             }
-            Some(Number::Float(float)) if loses_digits(text, float) => Err(lost_digits(text)),
+            // As the nearest float is written, it has lost nothing.
+            Some(Number::Float(float)) if is_integer && float.to_string() != text => {
+                Err(lost_digits(text))
+            }
             Some(number) => number.visit(visitor),
             None => Err(self.out_of_range()),
         }
@@ -100,8 +103,7 @@ impl<'de> Reader<'de> {
     /// Reads an integer of up to 128 bits. Anything else ends the message.
     pub(super) fn wide_integer<N: FromStr>(&mut self, expected: &dyn Expected) -> Result<N, Error> {
         let read = match self.cursor.peek() {
-            b'-' | b'0'..=b'9' => self.number_text().and_then(|text| {
-                let is_integer = !text.contains(FRACTION);
+            b'-' | b'0'..=b'9' => self.number_text().and_then(|(text, is_integer)| {
                 text.parse().map_err(|_| {
                     if is_integer {
                         Error::data(OUT_OF_RANGE)
@@ -115,7 +117,7 @@ impl<'de> Reader<'de> {
         read.map_err(|error| self.poison(error))
     }
 
-    fn number_text(&mut self) -> Result<&'de str, Error> {
+    fn number_text(&mut self) -> Result<(&'de str, bool), Error> {
         self.cursor.number().ok_or_else(|| self.no_value())
     }
 
@@ -123,11 +125,6 @@ impl<'de> Reader<'de> {
     fn out_of_range(&mut self) -> Error {
         self.poison(Error::data(OUT_OF_RANGE))
     }
-}
-
-/// Returns true if a text is an integer, and not as the nearest float is written.
-fn loses_digits(text: &str, nearest: f64) -> bool {
-    !text.contains(FRACTION) && nearest.to_string() != text
 }
 
 /// Refuses an integer for which serde has no number with all digits.
