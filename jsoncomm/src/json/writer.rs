@@ -129,7 +129,16 @@ const NO_BRACKET: u8 = 0;
 /// load their code anew.
 #[inline(never)]
 pub(crate) fn put_unsigned(text: &mut Vec<u8>, number: u64) {
-    let _ = serde_json::to_writer(text, &number);
+    let Ok(short @ 0..10_000) = u32::try_from(number) else {
+        return drop(serde_json::to_writer(text, &number));
+    };
+    let digit = |place| b'0' + (short / place % 10) as u8;
+    match short {
+        0..10 => text.push(digit(1)),
+        10..100 => text.extend_from_slice(&[digit(10), digit(1)]),
+        100..1000 => text.extend_from_slice(&[digit(100), digit(10), digit(1)]),
+        _ => text.extend_from_slice(&[digit(1000), digit(100), digit(10), digit(1)]),
+    }
 }
 
 #[inline(never)]

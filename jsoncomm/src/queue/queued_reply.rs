@@ -35,8 +35,8 @@ pub(crate) struct QueuedReply {
     pub(super) at_once: bool,
     /// Set for an item of a stream, which sends the next item then.
     pub(crate) observer: Option<Arc<dyn SendObserver>>,
-    /// What it costs its recipient's user while it waits.
-    charge: Option<Charge>,
+    /// What it costs its recipient's user while it waits. Boxed, since few replies wait.
+    charge: Option<Box<Charge>>,
 }
 
 impl QueuedReply {
@@ -66,17 +66,18 @@ impl QueuedReply {
 
     /// Charges the reply to its recipient's user, whatever the user's limits.
     pub(crate) fn charge(&mut self, account: &Arc<Account>) {
-        self.charge = Some(account.charge(self.cost()));
+        self.charge = Some(Box::new(account.charge(self.cost())));
     }
 
     /// Charges the reply to its recipient's user unless it has been. Returns false if that would exceed the user's
     /// limits; a reply that waits for [`WaitsFor::InFlight`] may exceed them if the user has nothing else queued.
     pub(super) fn try_charge(&mut self, account: &Arc<Account>, waits_for: WaitsFor) -> bool {
         if self.charge.is_none() {
-            self.charge = match waits_for {
+            let charge = match waits_for {
                 WaitsFor::Room => account.try_charge(self.cost()),
                 WaitsFor::InFlight => account.try_charge_one(self.cost()),
             };
+            self.charge = charge.map(Box::new);
         }
         self.charge.is_some()
     }

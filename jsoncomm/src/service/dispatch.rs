@@ -222,8 +222,8 @@ impl Dispatch<'_> {
             let mut posts = std::mem::take(&mut self.context.posts);
             self.context.pending.collect_for(self.caller, &mut posts);
             let done = posts.is_empty();
-            for post in posts.drain(..) {
-                let reply = OutgoingReply::Queued(post.reply);
+            for PostedReply { reply, .. } in posts.drain(..) {
+                let reply = OutgoingReply::Queued(reply);
                 self.sink.deliver(self.context, reply);
             }
             self.context.posts = posts;
