@@ -35,6 +35,7 @@ impl Handle {
             return Ok(());
         }
         let shared = &self.connection.shared;
+        shared.check_process()?;
         let table = shared.lock();
         if table.is_gathered(self.id) {
             let (waits, reconnect) = (deadline.is_some(), self.connection.may_reconnect());

@@ -10,7 +10,9 @@
 use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::mpsc::channel;
+use std::task::{Context, Poll, Waker};
 use std::thread;
 
 use jsoncomm_watchdog::alone;
@@ -189,6 +191,36 @@ fn calls_in_a_forked_child_fail_and_those_of_its_parent_continue() {
         }
         handle.stop();
         thread.join().unwrap();
+    }
+}
+
+#[test]
+fn a_forked_child_sends_nothing_that_its_parent_has_gathered() {
+    alone!();
+    for kind in KINDS {
+        let (ours, theirs) = crate::sys::socket::socketpair(kind).unwrap();
+        let connection = Connection::from_fd(ours).unwrap().batching();
+        let client = CounterClient::new(connection.clone()).start();
+        let mut kept: Vec<_> = (0..5).map(|_| client.kept().unwrap()).collect();
+        let mut items: Vec<_> = (0..4).map(|_| client.count(1).unwrap()).collect();
+        join(child(|| {
+            let mut context = Context::from_waker(Waker::noop());
+            let Poll::Ready(reply) = Pin::new(&mut kept.remove(0)).poll(&mut context) else {
+                panic!("pending")
+            };
+            assert_forked(reply);
+            let Poll::Ready(Some(item)) = items.remove(0).poll_next(&mut context) else {
+                panic!("pending")
+            };
+            assert_forked(item);
+            assert!(matches!(connection.flush(), Err(Error::Forked)));
+            use_in_child(&connection, &mut kept, &mut items);
+        }));
+        let mut far = Socket::from_fd(theirs).unwrap();
+        assert!(matches!(
+            far.try_receive::<bool>().unwrap(),
+            Received::Pending
+        ));
     }
 }
 
