@@ -393,3 +393,67 @@ fn a_server_gets_gathered_calls_in_one_datagram_and_replies_to_each() {
         assert!(counts.received < counts.handled / 2 + 40, "{counts:?}");
     }
 }
+
+#[test]
+fn a_stream_that_is_flushed_while_it_is_started_keeps_its_first_item() {
+    let (connection, mut far) = gathering(Kind::Datagram);
+    let first = echo(&connection, 0);
+    // So long ago that the next send receives before.
+    let late = connection.with_timeout(MOMENT);
+    let late = late.call::<String, Infallible>("test.late", &());
+    assert!(matches!(late, Err(CallError::Deadline)), "{late:?}");
+    let id = far.receive();
+    far.receive_cancelled_call();
+    far.reply(&[id]);
+    let others: Vec<_> = (1..MOST as u64).map(|n| echo(&connection, n)).collect();
+    let (clone, (sender, receiver)) = (connection.clone(), channel());
+    // It runs while the stream, the 64th call, is being sent; another thread might do that, too.
+    first.on_complete(move |_| {
+        clone.flush().unwrap();
+        let stream = far.batch(MOST).pop().unwrap();
+        let item = json!({"jsonrpc": "2.0", "id": stream, "result": 7, "more": true});
+        far.send(item.to_string(), &[]);
+        sender.send((far, stream)).unwrap();
+    });
+    let mut items = connection
+        .stream::<u64, Infallible>("test.items", &())
+        .unwrap();
+    let (mut far, stream) = receiver.try_recv().unwrap();
+    assert_eq!(items.next().unwrap().unwrap(), 7);
+    let end = json!({"jsonrpc": "2.0", "id": stream, "result": null});
+    far.send(end.to_string(), &[]);
+    assert!(items.next().is_none());
+    assert_eq!(far.sent(), None, "it is not cancelled");
+    drop(others);
+}
+
+#[test]
+fn a_driven_connection_notices_that_a_server_is_gone_for_which_one_way_calls_are_gathered() {
+    for kind in KINDS {
+        let (connection, far) = gathering(kind);
+        connection.set_driven();
+        connection.notify("test.count", &(1,)).unwrap();
+        drop(far);
+        assert!(matches!(connection.run_once(), Err(Error::Closed)));
+        assert_eq!(connection.next_deadline(), None);
+    }
+}
+
+#[test]
+fn a_reply_that_has_come_waits_for_no_room_for_gathered_calls() {
+    for kind in KINDS {
+        let (connection, mut far) = gathering(kind);
+        let fast = connection.with_timeout(MOMENT);
+        let patient = connection.without_timeout();
+        let first = echo(&patient, 0);
+        connection.flush().unwrap();
+        let id = far.receive();
+        far.reply(&[id]);
+        let filler = "x".repeat(60_000);
+        while fast.notify("test.fill", &(&*filler,)).is_ok() {}
+        assert!(matches!(fast.flush(), Err(Error::Deadline)));
+        let mut calls = vec![echo(&patient, 1), first];
+        let (index, reply) = PendingCall::wait_any(&mut calls).unwrap();
+        assert_eq!((index, reply.unwrap()), (1, "0".to_owned()));
+    }
+}

@@ -22,6 +22,8 @@ pub(super) struct Batch {
     /// The calls, each after a `[` or a comma.
     text: Vec<u8>,
     calls: Vec<Gathered>,
+    /// How many batches have been sent before.
+    pub(super) number: u64,
 }
 
 struct Gathered {
@@ -79,7 +81,8 @@ impl Batch {
     }
 
     /// Removes all calls and returns their ids, `None` for a call without a reply.
-    fn take(&mut self) -> impl Iterator<Item = Option<u64>> + '_ {
+    pub(super) fn take(&mut self) -> impl Iterator<Item = Option<u64>> + '_ {
+        self.number += 1;
         self.text.clear();
         self.calls.drain(..).map(|call| call.id)
     }
@@ -96,6 +99,7 @@ impl Table {
             .batch
             .send(|text| transport.send(text, &[], None, Wait::Never))?;
         if let SendAttempt::Sent = tried {
+            self.schedule_check();
             for id in self.batch.take() {
                 match id.and_then(|id| self.calls.get_mut(&id)) {
                     Some(slot) => slot.gathered = false,
@@ -132,7 +136,9 @@ impl Shared {
         }
         table.batch.push(id, &call.text);
         if let Some(id) = id {
-            table.insert(id).gathered = true;
+            let slot = table.insert(id);
+            // If this thread unlocks the table below, another may send the call and receive the first part of its reply.
+            (slot.gathered, slot.streamed) = (true, call.streamed);
         }
         recycle(&mut table.buffers, call.text);
         if !table.batch.has_room(0, limit) {
@@ -163,6 +169,17 @@ impl Shared {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::Limits;
+    use crate::sys::inject::{self, Plan};
+    use crate::sys::socket;
+    use crate::transport::{Inbox, Kind, Transport};
+    use rustix::io::Errno;
+    use std::sync::Arc;
+    use std::thread;
+    use std::time::Duration;
+
+    /// The deadline of each wait.
+    const PATIENCE: Duration = Duration::from_secs(20);
 
     fn text(batch: &mut Batch) -> String {
         batch.send(|text| String::from_utf8(text.to_vec()).unwrap())
@@ -205,5 +222,86 @@ mod tests {
         assert!(batch.has_room(2, 10_000));
         batch.push(None, b"{}");
         assert!(!batch.has_room(2, 10_000));
+    }
+
+    /// Returns a connection and its other end.
+    fn ends(kind: Kind) -> (Shared, Transport) {
+        let (near, far) = socket::socketpair(kind).unwrap();
+        let transport = |fd| Transport::new(fd, kind, &Limits::default()).unwrap();
+        (Shared::new(transport(near), None, 1), transport(far))
+    }
+
+    /// Gathers a call and returns its id.
+    fn gather(shared: &Shared) -> u64 {
+        let id = shared.next_id();
+        let call = shared.encode("a.b", &(1,), Some((id, None))).unwrap();
+        drop(shared.gather(call, Some(id), None, false, false).unwrap());
+        id
+    }
+
+    /// Fills the socket with what is no call.
+    fn fill(transport: &Transport) {
+        let filler = vec![b' '; 50_000];
+        while transport.send(&filler, &[], None, Wait::Never).unwrap() == SendAttempt::Sent {}
+    }
+
+    #[test]
+    fn a_thread_that_flushes_waits_for_no_calls_that_were_gathered_later() {
+        for kind in [Kind::Datagram, Kind::Seqpacket] {
+            let (shared, far) = ends(kind);
+            let id = gather(&shared);
+            let near = Arc::clone(&shared.lock().transport);
+            fill(&near);
+            thread::scope(|scope| {
+                let waiting = scope.spawn(|| {
+                    let until = Some(Instant::now() + PATIENCE);
+                    shared.flush(shared.lock(), until, true, false).map(drop)
+                });
+                // It waits for room.
+                while !shared.lock().has_leader {
+                    thread::yield_now();
+                }
+                let mut inbox = Inbox::of_one_peer();
+                let mut table = shared.lock();
+                // Another thread sends the first, and gathers a second.
+                while table.is_gathered(id) {
+                    far.receive(&mut inbox, Wait::Never).unwrap();
+                    let _ = table.try_batch().unwrap();
+                }
+                fill(&near);
+                drop(table);
+                gather(&shared);
+                // The reply to the first, with which the thread is done.
+                let reply = format!(r#"{{"jsonrpc":"2.0","id":{id},"result":1}}"#);
+                let sent = far.send(reply.as_bytes(), &[], None, Wait::Never).unwrap();
+                assert_eq!(sent, SendAttempt::Sent);
+                waiting.join().unwrap().unwrap();
+            });
+            assert!(!shared.lock().batch.is_empty());
+        }
+    }
+
+    #[test]
+    fn gathered_calls_do_not_wait_for_memory_that_no_reply_gives_back() {
+        for kind in [Kind::Datagram, Kind::Seqpacket] {
+            let (shared, _far) = ends(kind);
+            gather(&shared);
+            let (call, times, errno) = ("sendto", 0..usize::MAX, Errno::NOBUFS);
+            inject::begin(Some(Plan { call, times, errno }));
+            let until = Some(Instant::now() + PATIENCE);
+            let error = shared.flush(shared.lock(), until, true, false).map(drop);
+            inject::begin(None);
+            assert!(matches!(error, Err(Error::Os { .. })), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn a_datagram_server_is_checked_for_calls_that_were_gathered_for_long() {
+        let (shared, _far) = ends(Kind::Datagram);
+        gather(&shared);
+        shared.lock().next_check = Some(Instant::now());
+        assert!(!shared.drain().unwrap());
+        drop(shared.flush(shared.lock(), None, false, false).unwrap());
+        assert!(shared.lock().next_due().is_some());
     }
 }

@@ -210,7 +210,8 @@ impl Connection {
         let (id, deadline) = (self.shared.next_id(), self.deadline());
         // The server of a stream is told no timeout: to it, that would be one for the whole stream.
         let timeout = self.timeout.filter(|_| !streamed);
-        let call = self.shared.encode(method, params, Some((id, timeout)))?;
+        let mut call = self.shared.encode(method, params, Some((id, timeout)))?;
+        call.streamed = streamed;
         let mut table = self.send(call, Some(id), deadline)?;
         table.insert(id).streamed = streamed;
         drop(table);

@@ -70,8 +70,17 @@ impl Connection {
         // Deadlines hold even if receiving fails.
         let expired = self.shared.lock().expire(Instant::now());
         self.shared.notify_all(expired);
-        // Those for which there is no room stay gathered. Other errors show when the socket is read.
-        let _ = self.shared.lock().try_batch();
+        let mut table = self.shared.lock();
+        let sent = table.try_batch();
+        // Those for which there is no room stay gathered. That a datagram server is gone may show nowhere else; other errors
+        // show when the socket is read.
+        let is_gone = matches!(sent, Err(Error::Closed)) && table.is_datagram();
+        if is_gone && !matches!(drained, Ok(true)) {
+            let listeners = table.end_all(true);
+            drop(table);
+            self.shared.notify_all(listeners);
+            return Err(Error::Closed);
+        }
         drained
     }
 

@@ -29,15 +29,20 @@ impl Handle {
         Ok(())
     }
 
-    /// Sends the call if it is gathered, with all that is. Waits for room until a deadline, or never if that is `None`.
-    pub(super) fn flush(&self, deadline: Option<Option<Instant>>) -> Result<(), Error> {
+    /// Sends the call if it is gathered, with all that is, unless one of `others` has a reply. Waits for room until a
+    /// deadline, or never if that is `None`.
+    pub(super) fn flush(
+        &self,
+        deadline: Option<Option<Instant>>,
+        others: &[u64],
+    ) -> Result<(), Error> {
         if !self.connection.batching {
             return Ok(());
         }
         let shared = &self.connection.shared;
         shared.check_process()?;
         let table = shared.lock();
-        if table.is_gathered(self.id) {
+        if table.is_gathered(self.id) && !others.iter().any(|id| table.is_ready(*id)) {
             let (waits, reconnect) = (deadline.is_some(), self.connection.may_reconnect());
             drop(shared.flush(table, deadline.flatten(), waits, reconnect)?);
         }
@@ -46,7 +51,7 @@ impl Handle {
 
     /// Sends the call if it is gathered and there is room. Fails at the deadline if there is none.
     pub(super) fn flush_now(&self) -> Result<(), Error> {
-        match self.flush(None) {
+        match self.flush(None, &[]) {
             Err(Error::Full) if !self.has_expired() => Ok(()),
             Err(Error::Full) => Err(Error::Deadline),
             other => other,

@@ -286,7 +286,7 @@ impl<T: Message, E: Message> Iterator for Items<T, E> {
         }
         let (shared, id) = (&*self.handle.connection.shared, self.handle.id);
         let deadline = self.handle.connection.deadline();
-        let sent = self.handle.flush(Some(deadline));
+        let sent = self.handle.flush(Some(deadline), &[]);
         let entry = match sent.and_then(|()| shared.wait_for_any(&[id], deadline)) {
             Ok(_) => shared.pop(id).unwrap_or(Err(Error::Closed)),
             Err(Error::Deadline) => return Some(Err(CallError::Deadline)),

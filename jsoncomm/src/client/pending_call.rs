@@ -55,7 +55,7 @@ impl<T: Message, E: Message> PendingCall<T, E> {
     /// Those of [`Connection::call`](crate::Connection::call); [`CallError::Closed`] if the reply has been given out.
     pub fn wait(mut self) -> Result<T, CallError<E>> {
         self.handle.check().map_err(CallError::from_error)?;
-        self.handle.flush(Some(self.handle.deadline))?;
+        self.handle.flush(Some(self.handle.deadline), &[])?;
         self.handle.done = true;
         let (shared, id) = (&*self.handle.connection.shared, self.handle.id);
         let mut table = shared.lock();
@@ -182,7 +182,7 @@ impl<T: Message, E: Message> PendingCall<T, E> {
             .filter_map(|(index, call)| Some((call.handle.deadline?, index)))
             .min();
         let deadline = earliest.map(|(at, _)| at);
-        let flush = |call: &Self| call.handle.flush(Some(deadline)).err();
+        let flush = |call: &Self| call.handle.flush(Some(deadline), &ids).err();
         let failed = calls.iter().enumerate().find_map(|(index, call)| {
             let error = flush(call).filter(|error| !matches!(error, Error::Deadline));
             Some((index, error?))

@@ -29,6 +29,8 @@ const CONGESTED_CALLS: u8 = 32;
 pub(super) struct Outgoing<'a> {
     pub(super) text: Vec<u8>,
     pub(super) fds: Row<'a>,
+    /// The reply comes in many parts.
+    pub(super) streamed: bool,
 }
 
 impl Shared {
@@ -54,7 +56,12 @@ impl Shared {
             .and_then(|()| check_size(&text, bounds.message))
             .map_err(Error::Encode)?;
         let fds = fds.into_row();
-        Ok(Outgoing { text, fds })
+        let streamed = false;
+        Ok(Outgoing {
+            text,
+            fds,
+            streamed,
+        })
     }
 
     /// Sends a call as soon as there is room for it, after what is gathered. Returns with the table locked, so that the
@@ -74,7 +81,7 @@ impl Shared {
         Ok(table)
     }
 
-    /// Sends a call, or what is gathered if that is `None`.
+    /// Sends a call, or if that is `None` what is gathered now, unless another thread does so first.
     pub(super) fn send_text<'s>(
         &'s self,
         mut table: MutexGuard<'s, Table>,
@@ -83,7 +90,11 @@ impl Shared {
         waits: bool,
         mut reconnect: bool,
     ) -> Result<MutexGuard<'s, Table>, Error> {
+        let batch = table.batch.number;
         loop {
+            if call.is_none() && table.batch.number != batch {
+                return Ok(table);
+            }
             table.send_cancels();
             let (locked, tried) = self.try_send(table, call);
             table = match tried {
@@ -95,7 +106,7 @@ impl Shared {
                 }
                 Ok(_) if !waits => return Err(Error::Full),
                 // No call of this connection can end the shortage.
-                Ok(SendAttempt::Exhausted(error)) if locked.calls.is_empty() => {
+                Ok(SendAttempt::Exhausted(error)) if !locked.expects_reply() => {
                     return Err(error.into());
                 }
                 Ok(tried) => self.wait_for_room(locked, &tried, deadline)?,

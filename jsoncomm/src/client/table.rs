@@ -188,11 +188,16 @@ impl Table {
         self.is_datagram() && !self.has_leader && !self.calls.is_empty()
     }
 
-    /// Adds a call that has been sent.
-    pub(super) fn insert(&mut self, id: u64) -> &mut Slot {
+    /// Schedules the next check of a datagram server, since a call has been sent.
+    pub(super) fn schedule_check(&mut self) {
         if self.is_datagram() && self.next_check.is_none() {
             self.next_check = Some(Instant::now() + CHECK_INTERVAL);
         }
+    }
+
+    /// Adds a call that has been sent or gathered.
+    pub(super) fn insert(&mut self, id: u64) -> &mut Slot {
+        self.schedule_check();
         self.calls.entry(id).or_default()
     }
 
@@ -283,7 +288,7 @@ impl Table {
             }
         }
         if gathered {
-            self.batch = Batch::default();
+            drop(self.batch.take());
         }
         // The followers that remain wait for no call but to lead, and are chosen in turn.
         for listener in &listeners {
