@@ -46,7 +46,16 @@ pub fn message(input: TokenStream) -> TokenStream {
 ///
 /// The trait is kept, without the attributes `#[fd]`, `#[sensitive]`, `#[serde(...)]` and `#[oneway]`. Each method takes
 /// `&mut self` or `&self`, then optionally `&mut Call`, then arguments by value or as `&str`, `&[T]`, `&T` or
-/// `Option<&str>`. It returns a message, or a `Result` of a message and an error, or nothing if it is `#[oneway]`.
+/// `Option<&str>`. It returns one of these, without an attribute even if that is a descriptor:
+///
+/// | return type | the caller gets |
+/// |---|---|
+/// | a message `T` | the value |
+/// | `Result<T, E>` of a message and an error, which is a message with `Display` | the value or the error |
+/// | `Result<(), E>` | a reply without a value. If the method cannot fail, `E` is `std::convert::Infallible` |
+/// | `Deferred<T, E>` | the value or the error, later |
+/// | `Stream<T, E>` | items, and the error if there is one |
+/// | none, with `#[oneway]` | no reply |
 ///
 /// # The stub
 ///
@@ -64,7 +73,7 @@ pub fn message(input: TokenStream) -> TokenStream {
 /// | any other `T`, such as an alias | `impl Borrow<T>`: a `T` or a `&T` |
 /// | `&T`, `&[T]`, `&str`, `&Path`, `Option<&str>` | as in the trait |
 /// | `#[fd]` with `OwnedFd`, `File` or another descriptor | it, or a reference to it |
-/// | `#[fd]` with `Option` or `Vec` of these | `Option<BorrowedFd>`, `&[BorrowedFd]` |
+/// | `#[fd]` with `Option` or `Vec` of these | `Option<BorrowedFd>`, `&[BorrowedFd]`: `Some(file.as_fd())` |
 /// | `#[fd]` with a message | a reference to it |
 ///
 /// The stub does not say which type is passed for an `impl`, so the call has to:

@@ -14,7 +14,7 @@
 //! 4. **Streams.** A method that returns [`Stream`] sends many items through a
 //!    [`StreamSender`](stream::StreamSender). The client iterates over [`Items`](stream::Items).
 //! 5. **Calls in flight.** The methods of a stub's `start()` return a [`PendingCall`](client::PendingCall) at once: wait
-//!    for it, await it as a `Future`, or give it a callback.
+//!    for it, await it as a `Future`, or give it a callback. [`Connection::batching`] sends many of them in one datagram.
 //! 6. **Event loops.** [`Server::every`], [`after`](Server::after) and [`watch`](Server::watch) call functions between
 //!    messages. [`Server::run_once`] runs one turn inside another loop. A [`ServerHandle`](server::ServerHandle) stops or
 //!    changes the server from another thread.

@@ -39,7 +39,10 @@ pub const DATAGRAM_MAX: usize = 4_263_616;
 pub struct Limits {
     /// Bytes of one JSON text, sent or received, inline or in a memfd. Default 1 MiB.
     ///
-    /// A message is held in memory whole. A longer one is refused, or not sent.
+    /// A message is held in memory whole. A longer one is not sent, or is refused without having been read: with
+    /// [`Fault::INVALID_REQUEST`](crate::Fault::INVALID_REQUEST) and no id, and it counts as [`malformed`](Limits::malformed). A
+    /// client whose other calls are in flight cannot tell which call that is, so the call ends at its deadline. Give clients
+    /// the limit of their server with [`set_message_limit`](crate::Connection::set_message_limit): the call then fails at once.
     pub message: usize,
     /// Arrays and objects open at once in a JSON text, sent or received. Default 64, clamped to 3..=127.
     ///
@@ -52,6 +55,8 @@ pub struct Limits {
     pub descriptors: usize,
     /// Calls in one batch, which is an array of calls in one message. Default 64. A longer batch is refused whole.
     ///
+    /// Clients that are [`batching`](crate::Connection::batching) send up to 64, so a lower limit refuses theirs.
+    ///
     /// Each counts as one message of [`messages_per_turn`](Limits::messages_per_turn). What is left when the turn ends is kept,
     /// and counts as queued in [`user_backlog_bytes`](Limits::user_backlog_bytes) with all bytes of the batch; if that is used
     /// up, the calls that are left are refused with [`Fault::BUSY`](crate::Fault::BUSY). Nothing more is read from the
@@ -59,13 +64,14 @@ pub struct Limits {
     pub batch: usize,
     /// Connections of a server, over all endpoints. Default 1024, at most three quarters of `RLIMIT_NOFILE`.
     ///
-    /// One more is accepted and closed at once. With [`with_pidfds`](crate::Endpoint::with_pidfds) a connection needs two
+    /// One more is accepted, sent [`Fault::BUSY`](crate::Fault::BUSY) and closed at once: connecting succeeds, and the first
+    /// call fails. With [`with_pidfds`](crate::Endpoint::with_pidfds) a connection needs two
     /// descriptors, and the maximum is three eighths. The server stops accepting while open connections and those being
     /// closed exceed this limit by [`user_closing`](Limits::user_closing).
     pub connections: usize,
     /// Connections of one user. Default 256, at most [`connections`](Limits::connections).
     ///
-    /// One more is accepted and closed at once.
+    /// One more is treated as in [`connections`](Limits::connections).
     pub user_connections: usize,
     /// Connections of one user that are being closed. Default 64, at least 1, at most a sixteenth of `RLIMIT_NOFILE`.
     ///
@@ -122,8 +128,8 @@ pub struct Limits {
     ///
     /// On a datagram socket one process can be any number of callers.
     pub deferred_total: usize,
-    /// Messages of one connection that are not JSON or not a call, within [`malformed_window`](Limits::malformed_window).
-    /// Default 8.
+    /// Messages of one connection that are not JSON, not a call or longer than [`message`](Limits::message), within
+    /// [`malformed_window`](Limits::malformed_window). Default 8.
     ///
     /// One more disconnects the client. On a datagram socket each is refused, without a limit.
     pub malformed: usize,

@@ -304,7 +304,8 @@ impl<T, E> Drop for Reply<T, E> {
 /// The return type of a method that replies later.
 ///
 /// Only [`Call::defer`](crate::Call::defer) creates it, so a method that returns it has taken its [`Reply`]. The stub's
-/// method returns the value as if it had been returned at once.
+/// method returns the value as if it had been returned at once. `E` is the service's error, which
+/// [`fail`](Reply::fail) sends: `Deferred<T, E>` stands for a `Result`.
 ///
 /// # Examples
 ///

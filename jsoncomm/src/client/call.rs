@@ -38,7 +38,7 @@ impl Connection {
     /// | [`CallError::Io`] | the reply could not be received or decoded | unknown |
     ///
     /// The connection stays usable after each of them. Once the server has closed, each call fails with
-    /// [`CallError::Closed`], except when [`reconnecting`](Connection::reconnecting).
+    /// [`CallError::Closed`], until a clone that is [`reconnecting`](Connection::reconnecting) has connected again.
     pub fn call<T: Message, E: Message>(
         &self,
         method: &str,

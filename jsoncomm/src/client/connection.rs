@@ -294,8 +294,8 @@ impl Connection {
     /// Returns a clone whose calls connect again if the server has been restarted.
     ///
     /// A call that cannot be sent because the server has closed connects to the address that this connection was opened
-    /// with, and is sent once. A call that was already sent is never repeated: it fails with
-    /// [`CallError::Closed`](crate::CallError::Closed), and the next call connects again. For calls that may be
+    /// with, and is sent once. All clones share the new connection. A call that was already sent is never repeated: it
+    /// fails with [`CallError::Closed`](crate::CallError::Closed), and the next call connects again. For calls that may be
     /// repeated, see [`idempotent`](Connection::idempotent).
     ///
     /// Calls fail with [`CallError::Closed`](crate::CallError::Closed) if no server is at the address. They never connect
@@ -336,7 +336,7 @@ impl Connection {
     #[doc = include_str!("../../doc/counter.txt")]
     /// use jsoncomm::Connection;
     ///
-    /// // The stub of a trait with `fn set(&mut self, number: u64)` and `fn add(&mut self, number: u64) -> u64`.
+    /// // The stub of a trait with `fn add(&mut self, number: u64) -> u64`.
     /// let connection = Connection::open(&path)?;
     /// let counter = CounterClient::new(connection.idempotent());
     /// assert_eq!(counter.add(0)?, 0); // adding nothing can be done twice
@@ -359,11 +359,17 @@ impl Connection {
     /// - by [`flush`](Connection::flush), by an event loop's [`run_once`](Connection::run_once), and, if there is room at once,
     ///   when the last clone is dropped.
     ///
+    /// No timer sends them. Flush after one-way calls, and after starting a stream whose items are to count from now on.
+    ///
     /// A call's deadline counts from its start. A call that is dropped before it has been sent is never sent. Where they
     /// cannot be sent, the call that was waited for returns the error, and the others stay gathered.
     ///
     /// The server has to understand JSON-RPC batches. One of this library takes up to [`Limits::batch`] calls in each, unless
-    /// its endpoint is [bare](crate::server::Endpoint::bare).
+    /// its endpoint is [bare](crate::server::Endpoint::bare). It handles those beyond [`Limits::messages_per_turn`] in
+    /// another turn, with another datagram of replies. It refuses a batch that exceeds its [`Limits::batch`] or
+    /// [`Limits::message`] without naming the calls, which then end at their deadlines. So do not call a server like this
+    /// that takes fewer than 64 calls, and give the connection its [limit](Connection::set_message_limit) if that is less
+    /// than 64 KiB.
     ///
     /// # Examples
     ///

@@ -20,6 +20,9 @@ use super::{Error, Fault};
 /// If that is unknown, repeat the call only if it is idempotent; see
 /// [`Connection::idempotent`](crate::Connection::idempotent).
 ///
+/// A method that has no error of its own fails with `CallError<Infallible>`, which `?` does not turn into a `CallError<E>`. A
+/// function that calls methods with different errors returns a `Box<dyn Error>` or an error that converts from each.
+///
 /// `Display` includes the wrapped [`Error`]; [`source`](std::error::Error::source) continues with what is behind it.
 ///
 /// # Examples

@@ -9,7 +9,7 @@ use super::DecodeError;
 /// | code | constant | cause | method called? |
 /// |---|---|---|---|
 /// | -32700 | [`PARSE_ERROR`](Self::PARSE_ERROR) | the datagram is not JSON, or nested too deep | no |
-/// | -32600 | [`INVALID_REQUEST`](Self::INVALID_REQUEST) | the JSON is not a call | no |
+/// | -32600 | [`INVALID_REQUEST`](Self::INVALID_REQUEST) | the JSON is not a call, or the message exceeds [`Limits::message`](crate::Limits::message) or [`Limits::batch`](crate::Limits::batch) | no |
 /// | -32601 | [`METHOD_NOT_FOUND`](Self::METHOD_NOT_FOUND) | no service at this address has the method | no |
 /// | -32602 | [`INVALID_PARAMS`](Self::INVALID_PARAMS) | an argument is missing, unknown or of the wrong type | no |
 /// | -32603 | [`INTERNAL_ERROR`](Self::INTERNAL_ERROR) | the handler panicked, or its reply cannot be written | yes |
@@ -69,7 +69,7 @@ impl Fault {
 
     /// The datagram is not JSON, or is nested too deep. JSON-RPC: "Parse error".
     pub const PARSE_ERROR: i64 = -32700;
-    /// The JSON is not a call. JSON-RPC: "Invalid Request".
+    /// The JSON is not a call, or the message is too long. JSON-RPC: "Invalid Request".
     pub const INVALID_REQUEST: i64 = -32600;
     /// No service at this address has the method. JSON-RPC: "Method not found".
     pub const METHOD_NOT_FOUND: i64 = -32601;

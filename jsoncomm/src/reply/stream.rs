@@ -277,6 +277,9 @@ impl<T, E> Drop for StreamSender<T, E> {
 /// Only [`Call::stream`](crate::Call::stream) creates it, so a method that returns it has taken its
 /// [`StreamSender`](crate::stream::StreamSender). The stub's method returns [`Items`](crate::stream::Items), an iterator.
 ///
+/// `E` is the service's error, so `Stream<T, E>` stands for a `Result`: a method that refuses the call sends
+/// [`fail`](crate::stream::StreamSender::fail), and the error is the only item.
+///
 /// # Examples
 ///
 /// ```

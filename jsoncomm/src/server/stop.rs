@@ -25,7 +25,10 @@ impl<S> Server<S> {
     /// | timers and watches | continue | are kept |
     ///
     /// Afterwards the server can be given new sockets and run again. A second call can shorten `grace`, but not extend it.
-    /// [`ServerHandle::shut_down`](crate::server::ServerHandle::shut_down) does this from another thread or a handler.
+    /// [`ServerHandle::shut_down`](crate::server::ServerHandle::shut_down) does this from another thread or a handler, and
+    /// [`Control::shut_down`](crate::server::Control::shut_down) from a callback. A daemon that stops on signals
+    /// [watches](Server::watch) a pipe that its signal handler writes to, such as one of `signal_hook::low_level::pipe`. The
+    /// example `files` does.
     ///
     /// # Errors
     ///
