@@ -52,6 +52,8 @@ mod part;
 mod plain;
 mod pointer;
 pub(crate) mod probe;
+// They are read by derived code.
+#[cfg(feature = "derive")]
 mod range;
 mod request;
 pub(crate) mod select;

@@ -98,6 +98,7 @@ impl<'de, T: Unpack<'de>> UnpackPart<'de> for T {
     }
 }
 
+#[cfg(feature = "derive")]
 impl<'de, T: UnpackPart<'de>, E: UnpackPart<'de>> UnpackPart<'de> for Result<T, E> {
     fn unpack_part<D: Deserializer<'de>>(fds: &Unpacker, from: D) -> Result<Self, D::Error> {
         #[derive(jsoncomm_derive::Message)]
