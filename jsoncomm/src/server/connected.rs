@@ -173,6 +173,7 @@ impl<S> Connected<S> {
     }
 
     /// Sends the peer the reason why it is about to be disconnected.
+    #[inline(never)]
     pub(super) fn refuse(&mut self, context: &mut ServerContext, fault: &Fault) {
         context.note(self.writer.peer, EventKind::Rejected(fault.code));
         context.note(self.writer.peer, EventKind::Refused(fault.code));
@@ -184,6 +185,7 @@ impl<S> Connected<S> {
 
     /// Waits, if necessary, until fewer connections of the user are being closed. Returns true while it waits. A hang-up is
     /// not noticed meanwhile: the connection would be one more to close.
+    #[inline(never)]
     fn stays_parked(&mut self, key: Key) -> bool {
         self.parked = self.account.wait_to_begin(key.to_bits());
         if !self.parked {
@@ -209,16 +211,8 @@ impl<S> Connected<S> {
         }
         writer.socket.in_order = self.routes.is_bare();
         if !writer.queue.is_empty() {
-            let waiting = writer.queue.len();
-            let (context, peer, queue) = (&mut *turn.context, writer.peer, &mut writer.queue);
-            if !writer.socket.flush(None, peer, queue, context) {
-                writer.break_off(context);
-            } else if cause == Cause::Timer {
-                queue.double_pause_if_due(&context.limits);
-            }
-            let stuck = writer.queue.waits_for_room() && writer.queue.len() == waiting;
-            if stuck && !writer.broken {
-                return writer.try_later(turn.context, cause);
+            if let Some(action) = writer.send_queued(turn.context, cause) {
+                return action;
             }
         }
         if self.account.must_wait() || !writer.is_clear() {
@@ -341,6 +335,19 @@ impl ConnectionWriter {
         const MAX_HELD: usize = 16;
         let few = self.queue.held() < MAX_HELD && !self.queue.waits_for_room();
         few && !self.socket.in_order && self.socket.account.has_room_to_spare()
+    }
+
+    /// Sends queued replies. Returns what to do if none could be sent.
+    #[inline(never)]
+    fn send_queued(&mut self, context: &mut ServerContext, cause: Cause) -> Option<SourceAction> {
+        let waiting = self.queue.len();
+        if !self.socket.flush(None, self.peer, &mut self.queue, context) {
+            self.break_off(context);
+        } else if cause == Cause::Timer {
+            self.queue.double_pause_if_due(&context.limits);
+        }
+        let stuck = self.queue.waits_for_room() && self.queue.len() == waiting;
+        (stuck && !self.broken).then(|| self.try_later(context, cause))
     }
 
     /// Waits after a second failure to send. The socket was reported writable, so the kernel is short of memory, or of

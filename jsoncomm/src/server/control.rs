@@ -328,6 +328,7 @@ impl Drive for Connection {
 
 impl Driven {
     /// Receives replies and runs their callbacks.
+    #[inline(never)]
     pub(super) fn act(&mut self, cause: Cause) -> SourceAction {
         if cause == Cause::Timer {
             self.timer = None;
@@ -348,6 +349,7 @@ impl Driven {
 
 impl<S> Watched<S> {
     /// Calls back. A turn by timer only means that watching had failed before.
+    #[inline(never)]
     pub(super) fn act(
         &mut self,
         state: &mut S,
@@ -369,6 +371,7 @@ impl<S> Watched<S> {
 
 impl<S> Timer<S> {
     /// Calls back if the timer is due. A turn can be early, by a timer that was set before.
+    #[inline(never)]
     pub(super) fn act(&mut self, state: &mut S, control: &mut Control<S>) -> SourceAction {
         let now = Instant::now();
         if now < self.due {

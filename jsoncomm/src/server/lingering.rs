@@ -34,6 +34,7 @@ impl Lingering {
     }
 
     /// Closes the socket if everything has been read. No event reports that, so the next look is by timer, with backoff.
+    #[inline(never)]
     pub(super) fn act(&mut self) -> SourceAction {
         const LONGEST: Duration = Duration::from_secs(1);
         if self.socket.in_flight() == (0, 0) {

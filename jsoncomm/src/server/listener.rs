@@ -42,6 +42,7 @@ impl<S> ListenerSource<S> {
 
 impl<S> Server<S> {
     /// Accepts a turn's share of new connections.
+    #[inline(never)]
     pub(super) fn accept(&mut self, source: &mut ListenerSource<S>, key: Key) -> SourceAction {
         for _ in 0..self.context.limits.messages_per_turn.max(1) {
             // Each connection that is being closed holds a descriptor, and one that is turned away may be one more.

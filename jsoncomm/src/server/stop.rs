@@ -73,6 +73,7 @@ impl<S> Server<S> {
 
     /// Ends the shutdown, if there is one and either nothing is left to do or its time is over. Returns true if it has
     /// ended.
+    #[inline(never)]
     pub(super) fn end_if_stopping(&mut self, idle: bool) -> bool {
         let Some(end) = self.stopping else {
             return false;
