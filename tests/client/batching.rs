@@ -457,3 +457,57 @@ fn a_reply_that_has_come_waits_for_no_room_for_gathered_calls() {
         assert_eq!((index, reply.unwrap()), (1, "0".to_owned()));
     }
 }
+
+#[test]
+fn threads_that_gather_flush_drop_and_wait_on_clones_each_get_their_own_replies() {
+    const THREADS: u64 = 6;
+    const ROUNDS: u64 = 150;
+    for kind in KINDS {
+        let server = serve(kind);
+        let connection = server.connect().with_timeout(PATIENCE).batching();
+        std::thread::scope(|scope| {
+            for thread in 0..THREADS {
+                let connection = connection.clone();
+                scope.spawn(move || {
+                    for round in 0..ROUNDS {
+                        let number = thread * 1_000_000 + round * 100;
+                        let mut calls: Vec<_> = (0..1 + (thread + round) % 5)
+                            .map(|index| echo(&connection, number + index))
+                            .collect();
+                        match (thread + 3 * round) % 7 {
+                            0 => drop(calls.pop()),
+                            1 => connection.flush().unwrap(),
+                            2 => {
+                                let files = FilesClient::new(connection.clone());
+                                files.log("in between", null()).unwrap();
+                            }
+                            3 => {
+                                let (_, reply) = PendingCall::wait_any(&mut calls).unwrap();
+                                let reply = reply.unwrap().parse::<u64>().unwrap();
+                                assert!((number..number + 5).contains(&reply));
+                                continue;
+                            }
+                            4 => {
+                                let plain = CounterClient::new(connection.clone());
+                                assert_eq!(plain.echo(number, "!").unwrap(), format!("{number}!"));
+                            }
+                            5 => {
+                                let mut last = calls.pop().unwrap();
+                                while last.try_wait().is_none() {
+                                    std::thread::yield_now();
+                                }
+                            }
+                            _ => {}
+                        }
+                        for (index, call) in (number..).zip(calls) {
+                            assert_eq!(call.wait().unwrap(), index.to_string());
+                        }
+                    }
+                });
+            }
+        });
+        let late = counter(&connection).logged().unwrap();
+        assert!(late.wait().unwrap() > 0);
+        assert_eq!(connection.next_deadline(), None, "no call is left");
+    }
+}
