@@ -275,6 +275,20 @@ fn gathered_calls_wait_for_room_until_their_deadline() {
 }
 
 #[test]
+fn a_gathered_call_whose_deadline_has_passed_is_not_sent_for_its_own_sake() {
+    for kind in KINDS {
+        let (connection, mut far) = gathering(kind);
+        let late = connection.with_timeout(Duration::ZERO);
+        let not_sent = |reply| matches!(reply, Err(CallError::NotSent(Error::Deadline)));
+        let mut tried = echo(&late, 1);
+        assert!(not_sent(tried.try_wait().unwrap()));
+        assert!(not_sent(echo(&late, 2).wait()));
+        connection.flush().unwrap();
+        assert_eq!(far.sent(), None);
+    }
+}
+
+#[test]
 fn gathered_calls_of_a_driven_connection_leave_when_there_is_room_or_end_with_the_server() {
     for closes in [false, true] {
         let (connection, mut far) = gathering(Seqpacket);

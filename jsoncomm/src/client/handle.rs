@@ -29,8 +29,8 @@ impl Handle {
         Ok(())
     }
 
-    /// Sends the call if it is gathered, with all that is, unless one of `others` has a reply. Waits for room until a
-    /// deadline, or never if that is `None`.
+    /// Sends the call if it is gathered, with all that is, unless its deadline has passed or one of `others` has a reply.
+    /// Waits for room until a deadline, or never if that is `None`.
     pub(super) fn flush(
         &self,
         deadline: Option<Option<Instant>>,
@@ -43,6 +43,9 @@ impl Handle {
         shared.check_process()?;
         let table = shared.lock();
         if table.is_gathered(self.id) && !others.iter().any(|id| table.is_ready(*id)) {
+            if self.has_expired() {
+                return Err(Error::Deadline);
+            }
             let (waits, reconnect) = (deadline.is_some(), self.connection.may_reconnect());
             drop(shared.flush(table, deadline.flatten(), waits, reconnect)?);
         }
