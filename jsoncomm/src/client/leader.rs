@@ -172,7 +172,7 @@ impl<'s> Leader<'s> {
     }
 
     /// Stores the elements of a batch, each for its call. They have no descriptors, and those that are no
-    /// replies are dropped. Returns `None` for any other text.
+    /// replies are dropped. Returns `None` for any other text, and for an array of nothing that can be read.
     #[inline]
     pub(super) fn deliver_batch(&mut self, datagram: &Datagram) -> Option<Vec<Delivered>> {
         let is_batch = envelope::is_batch(self.inbox.text(datagram));
@@ -184,11 +184,13 @@ impl<'s> Leader<'s> {
         let depth = self.transport.bounds.depth;
         let text = self.inbox.text(datagram);
         let elements = envelope::split(text, usize::MAX).ok()?;
-        let texts = elements.into_iter().filter_map(|at| text.get(at));
+        let texts = elements.iter().filter_map(|at| text.get(at.clone()));
+        let mut unreadable = 0;
         let mut delivered: Vec<_> = texts
             .filter_map(|text| {
                 let (target, more) = target(text, depth)?;
                 if target == Target::Unreadable {
+                    unreadable += 1;
                     return None;
                 }
                 let reply = BufferedReply {
@@ -202,7 +204,7 @@ impl<'s> Leader<'s> {
             })
             .collect();
         delivered.sort_by_key(|(_, listener)| listener.as_ref().map(Listener::is_callback));
-        Some(delivered)
+        (unreadable < elements.len()).then_some(delivered)
     }
 
     fn store(&self, target: Target, reply: BufferedReply) -> Option<Delivered> {
