@@ -43,6 +43,10 @@ pub(super) fn target(text: &[u8], depth: Depth) -> Option<(Target, Option<bool>)
 /// Opens a text if it is plainly the reply to this call.
 #[inline]
 pub(super) fn open_reply(text: &[u8], depth: Depth, id: u64) -> Option<Envelope<'_>> {
+    if envelope::is_batch(text) {
+        // An error would say what is wrong with all of it.
+        return None;
+    }
     let envelope = Envelope::open(text, depth).ok()?;
     let ours = envelope.id() == Some(&Id::Number(id)) && envelope.method().is_none();
     ours.then_some(envelope)
