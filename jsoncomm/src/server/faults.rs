@@ -29,11 +29,13 @@ use super::*;
 use crate::address::Bind;
 use crate::client::{Connection, PendingCall, Started};
 use crate::error::{CallError, Fault};
+use crate::limits::Limits;
 use crate::message::Message;
 use crate::reply::{Deferred, Reply};
 use crate::service::Call;
 use crate::sys::inject::{self, Plan};
 use crate::sys::socket as sys;
+use crate::transport::Kind;
 
 /// The deadline of each wait. A run that takes longer hangs.
 const GRACE: Duration = Duration::from_secs(20);

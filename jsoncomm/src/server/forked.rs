@@ -14,6 +14,7 @@ use std::pin::Pin;
 use std::sync::mpsc::channel;
 use std::task::{Context, Poll, Waker};
 use std::thread;
+use std::time::Duration;
 
 use jsoncomm_watchdog::alone;
 use rustix::net::sockopt::{set_socket_linger, socket_linger};
@@ -22,11 +23,13 @@ use rustix::process::{Pid, WaitOptions, waitpid};
 use super::*;
 use crate::client::{Connection, Items, PendingCall};
 use crate::error::CallError;
+use crate::limits::Limits;
 use crate::message::WithFds;
 use crate::reply::{Reply, Stream, StreamSender};
 use crate::service::Call;
-use crate::socket::{Received, Socket};
+use crate::socket::{Listener, Received, Socket};
 use crate::sys::control::{end_child, fork};
+use crate::transport::Kind;
 
 const KINDS: [Kind; 2] = [Kind::Datagram, Kind::Seqpacket];
 
