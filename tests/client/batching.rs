@@ -275,6 +275,45 @@ fn gathered_calls_wait_for_room_until_their_deadline() {
 }
 
 #[test]
+fn a_batch_that_is_refused_as_a_whole_ends_each_of_its_calls() {
+    for kind in KINDS {
+        let (connection, mut far) = gathering(kind);
+        let refusal = r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":""}}"#;
+        let mut calls: Vec<_> = (0..3).map(|number| echo(&connection, number)).collect();
+        connection.flush().unwrap();
+        far.batch(3);
+        let (sender, replies) = channel();
+        calls
+            .pop()
+            .unwrap()
+            .on_complete(move |reply| sender.send(reply).unwrap());
+        far.send(refusal, &[]);
+        let mut ended: Vec<_> = calls.into_iter().map(PendingCall::wait).collect();
+        ended.push(replies.recv_timeout(PATIENCE).unwrap());
+        for reply in ended {
+            let code = match &reply {
+                Err(CallError::Fault(fault)) => fault.code,
+                _ => 0,
+            };
+            assert_eq!(code, Fault::INVALID_REQUEST, "{reply:?}");
+        }
+        // It could be about either of two batches.
+        let (first, second) = (echo(&connection, 0), echo(&connection, 1));
+        connection.flush().unwrap();
+        let ids = far.batch(2);
+        let (third, fourth) = (echo(&connection, 2), echo(&connection, 3));
+        connection.flush().unwrap();
+        let others = far.batch(2);
+        far.send(refusal, &[]);
+        far.reply(&ids);
+        far.reply(&others);
+        for call in [first, second, third, fourth] {
+            call.wait().unwrap();
+        }
+    }
+}
+
+#[test]
 fn a_gathered_call_whose_deadline_has_passed_is_not_sent_for_its_own_sake() {
     for kind in KINDS {
         let (connection, mut far) = gathering(kind);

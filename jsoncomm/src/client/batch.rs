@@ -100,14 +100,25 @@ impl Table {
             .send(|text| transport.send(text, &[], None, Wait::Never))?;
         if let SendAttempt::Sent = tried {
             self.schedule_check();
+            let number = self.batch.number + 1;
             for id in self.batch.take() {
                 match id.and_then(|id| self.calls.get_mut(&id)) {
-                    Some(slot) => slot.gathered = false,
+                    Some(slot) => (slot.gathered, slot.batch) = (false, number),
                     None => self.notified = true,
                 }
             }
         }
         Ok(tried)
+    }
+
+    /// Returns the calls that a fault without an id refuses as a whole: all that a reply may still come for, if they were sent
+    /// in one batch.
+    pub(super) fn only_batch(&self) -> Vec<u64> {
+        let open = || self.calls.iter().filter(|(_, slot)| slot.is_open());
+        let batch = open().next().map_or(0, |(_, slot)| slot.batch);
+        let alone = batch != 0 && !self.notified && open().all(|(_, slot)| slot.batch == batch);
+        let ids = open().filter(|_| alone).map(|(id, _)| *id);
+        ids.collect()
     }
 
     /// Returns true if the call has not been sent.

@@ -156,11 +156,13 @@ impl<'s> Leader<'s> {
         Ok(received)
     }
 
-    /// Stores a datagram that has just been received for its call.
+    /// Stores a datagram that has just been received for its call, or a fault that refuses a batch for each of its calls.
     #[inline(never)]
-    pub(super) fn deliver(&mut self, datagram: Datagram) -> Option<Delivered> {
+    pub(super) fn deliver(&mut self, datagram: Datagram) -> (Option<Delivered>, Vec<Delivered>) {
         let depth = self.transport.bounds.depth;
-        let (target, more) = target(self.inbox.text(&datagram), depth)?;
+        let Some((target, more)) = target(self.inbox.text(&datagram), depth) else {
+            return (None, Vec::new());
+        };
         let reply = BufferedReply {
             text: self.inbox.take_text(&datagram),
             depth,
@@ -168,7 +170,16 @@ impl<'s> Leader<'s> {
             damage: datagram.damage,
             more,
         };
-        self.store(target, reply)
+        let mut refused = Vec::new();
+        if target == Target::Unknown {
+            refused = self.leadership.0.lock().only_batch();
+        }
+        if refused.is_empty() {
+            return (self.store(target, reply), Vec::new());
+        }
+        let store = |id| self.store(Target::Call(id), reply.copy());
+        let refused = refused.into_iter().filter_map(store);
+        (None, callbacks_last(refused.collect()))
     }
 
     /// Stores the elements of a batch, each for its call. They have no descriptors, and those that are no
@@ -186,7 +197,7 @@ impl<'s> Leader<'s> {
         let elements = envelope::split(text, usize::MAX).ok()?;
         let texts = elements.iter().filter_map(|at| text.get(at.clone()));
         let mut unreadable = 0;
-        let mut delivered: Vec<_> = texts
+        let delivered: Vec<_> = texts
             .filter_map(|text| {
                 let (target, more) = target(text, depth)?;
                 if target == Target::Unreadable {
@@ -203,8 +214,7 @@ impl<'s> Leader<'s> {
                 self.store(target, reply)
             })
             .collect();
-        delivered.sort_by_key(|(_, listener)| listener.as_ref().map(Listener::is_callback));
-        (unreadable < elements.len()).then_some(delivered)
+        (unreadable < elements.len()).then(|| callbacks_last(delivered))
     }
 
     fn store(&self, target: Target, reply: BufferedReply) -> Option<Delivered> {
@@ -212,6 +222,12 @@ impl<'s> Leader<'s> {
         let (delivered, _rejected) = self.leadership.0.lock().deliver(target, reply);
         delivered
     }
+}
+
+/// Sorts what several calls are notified by: a callback may wait for a thread that is notified too.
+fn callbacks_last(mut delivered: Vec<Delivered>) -> Vec<Delivered> {
+    delivered.sort_by_key(|(_, listener)| listener.as_ref().map(Listener::is_callback));
+    delivered
 }
 
 impl Shared {

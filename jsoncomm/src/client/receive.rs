@@ -159,8 +159,8 @@ impl Shared {
         match leader.deliver_batch(&datagram) {
             Some(delivered) => self.notify_delivered(leader, delivered, ids),
             None => {
-                let delivered = leader.deliver(datagram);
-                self.notify_delivered(leader, delivered, ids)
+                let (delivered, refused) = leader.deliver(datagram);
+                self.notify_delivered(leader, delivered.into_iter().chain(refused), ids)
             }
         }
     }

@@ -65,6 +65,16 @@ pub(super) struct BufferedReply {
 }
 
 impl BufferedReply {
+    /// Copies the text, without descriptors.
+    pub(super) fn copy(&self) -> Self {
+        Self {
+            text: self.text.clone(),
+            fds: Fds::default(),
+            damage: None,
+            ..*self
+        }
+    }
+
     /// Returns true if no other part follows. After a part that cannot be read, another may.
     pub(super) fn is_last(&self) -> bool {
         self.more == Some(false) && self.damage.is_none()

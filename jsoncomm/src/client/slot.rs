@@ -21,6 +21,8 @@ pub(super) struct Slot {
     ended: bool,
     /// It has not been sent.
     pub(super) gathered: bool,
+    /// The number of the batch in which it was sent; 0 if it was sent alone.
+    pub(super) batch: u64,
     /// The reply comes in many parts.
     pub(super) streamed: bool,
     pub(super) listener: Option<Listener>,

@@ -24,7 +24,7 @@ use crate::transport::{Inbox, Kind, Transport};
 impl<S> Server<S> {
     /// Creates a server without sockets.
     ///
-    /// Limits on connections are lowered to what the process may open; see [`raise_descriptor_limit`].
+    /// Limits on connections are lowered to what the process may open; see [`raise_descriptor_limit`](super::raise_descriptor_limit).
     ///
     /// # Errors
     ///
