@@ -88,7 +88,8 @@ use listener::ListenerSource;
 
 /// A single-threaded server: sockets, the services on them, and the loop that drives both.
 ///
-/// 1. [`Server::new`] takes the [`Limits`] for its peers. [`Limits::default`] is for clients that are not trusted.
+/// 1. [`Server::new`] takes the [`Limits`](crate::Limits) for its peers. [`Limits::default`](crate::Limits::default) is for
+///    clients that are not trusted.
 /// 2. [`bind`](Server::bind) creates a socket at a path or a name; [`adopt`](Server::adopt) takes over one that the program
 ///    was started with. Both return an [`Endpoint`].
 /// 3. [`Endpoint::authorize`] sets who may call, and [`Endpoint::serve`] what is served: a trait with
