@@ -3,9 +3,11 @@
 use super::*;
 
 use std::ops::ControlFlow;
+use std::path::Path;
 
 use jsoncomm::Server;
 use jsoncomm::observe::Stats;
+use jsoncomm::server::Token;
 
 /// Asserts that a text gets one fault with `"id":null`, and that none of its calls runs.
 #[track_caller]
@@ -424,6 +426,16 @@ fn what_a_peer_has_sent_in_a_batch_before_it_disconnects_is_handled_like_single_
     }
 }
 
+/// Makes a server that handles so many messages in a turn. Returns it with the token of its socket.
+fn server_at(path: &Path, kind: Kind, messages_per_turn: usize) -> (Server<State>, Token) {
+    let mut limits = Limits::default();
+    limits.messages_per_turn = messages_per_turn;
+    let mut server = Server::new(limits).unwrap();
+    let endpoint = server.bind(path, kind).unwrap().serve::<dyn Probe>();
+    let token = endpoint.token();
+    (server, token)
+}
+
 /// Runs a server on this thread until it ends.
 fn run(server: &mut Server<State>, state: &mut State) {
     let until = Instant::now() + PATIENCE;
@@ -439,10 +451,7 @@ fn a_shutdown_in_the_middle_of_a_batch_refuses_what_is_left() {
     for kind in KINDS {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("batch.sock");
-        let mut limits = Limits::default();
-        limits.messages_per_turn = 2;
-        let mut server = Server::new(limits).unwrap();
-        server.bind(&path, kind).unwrap().serve::<dyn Probe>();
+        let (mut server, _) = server_at(&path, kind, 2);
         let mut state = State::default();
         let mut client = Socket::connect(&path, kind).unwrap();
         client.set_timeout(Some(PATIENCE));
@@ -473,14 +482,7 @@ fn a_server_that_ends_in_the_middle_of_a_batch_leaves_nothing() {
     for kind in KINDS {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("batch.sock");
-        let mut limits = Limits::default();
-        limits.messages_per_turn = 1;
-        let mut server = Server::new(limits).unwrap();
-        let token = server
-            .bind(&path, kind)
-            .unwrap()
-            .serve::<dyn Probe>()
-            .token();
+        let (mut server, token) = server_at(&path, kind, 1);
         let mut state = State::default();
         let client = Socket::connect(&path, kind).unwrap();
         let calls = (0..10).map(|id| call(id, "batch.wait", "[]"));

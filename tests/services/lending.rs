@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use jsoncomm::{Call, CallError, Message, Stream};
+use jsoncomm::{Call, CallError, Kind, Message, Stream};
 use jsoncomm_tests::{KINDS, Running};
 
 /// A message that serde does not know, and that cannot be copied.
@@ -126,6 +126,15 @@ impl Lending for Daemon {
     }
 }
 
+/// Starts a server. Returns it with the stub of a client.
+fn serve(kind: Kind) -> (Running<Daemon>, LendingClient) {
+    let server = Running::start(kind, Daemon::default(), |endpoint| {
+        endpoint.serve::<dyn Lending>()
+    });
+    let client = LendingClient::new(server.connect());
+    (server, client)
+}
+
 #[test]
 #[expect(
     clippy::needless_borrows_for_generic_args,
@@ -133,10 +142,7 @@ impl Lending for Daemon {
 )]
 fn an_owned_argument_is_lent_by_whatever_holds_its_content() {
     for kind in KINDS {
-        let server = Running::start(kind, Daemon::default(), |endpoint| {
-            endpoint.serve::<dyn Lending>()
-        });
-        let client = LendingClient::new(server.connect());
+        let (_server, client) = serve(kind);
         let owned = "text".to_owned();
         let said = client.text(&owned, Some(&owned)).unwrap();
         assert_eq!(said, r#"text Some("text")"#);
@@ -183,10 +189,7 @@ fn an_owned_argument_is_lent_by_whatever_holds_its_content() {
 )]
 fn an_argument_of_any_other_type_is_lent_or_given() {
     for kind in KINDS {
-        let server = Running::start(kind, Daemon::default(), |endpoint| {
-            endpoint.serve::<dyn Lending>()
-        });
-        let client = LendingClient::new(server.connect());
+        let (_server, client) = serve(kind);
         let map = BTreeMap::from([("k".to_owned(), Pair(5, 6))]);
         let (pair, name, three) = (Pair(1, 2), Name::from("n"), NonZeroU8::new(3).unwrap());
         let lent = client.others(&pair, &name, &Some(7), &(-1, 'y'), &[8, 9], &map, &three);
@@ -216,10 +219,7 @@ fn an_argument_of_any_other_type_is_lent_or_given() {
 #[test]
 fn a_started_call_keeps_nothing_of_what_was_lent() {
     for kind in KINDS {
-        let server = Running::start(kind, Daemon::default(), |endpoint| {
-            endpoint.serve::<dyn Lending>()
-        });
-        let client = LendingClient::new(server.connect());
+        let (_server, client) = serve(kind);
         let pending: Vec<_> = (0..3)
             .map(|n| {
                 let text = n.to_string();
