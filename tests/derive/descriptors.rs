@@ -299,7 +299,7 @@ fn every_error_names_its_member_and_leaks_no_descriptor() {
         (
             r#"{"len":1,"file":1.0}"#,
             2,
-            "file: invalid type: floating point `1.0`, expected a descriptor index",
+            "file: invalid type: floating point number, expected a descriptor index",
         ),
         (
             r#"{"len":1,"file":-1}"#,

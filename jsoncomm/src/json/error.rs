@@ -109,15 +109,40 @@ impl serde::ser::Error for Error {
     }
 }
 
-/// Makes the error of a value that is found in the place of another. Names it in the words of JSON, as `serde_json` does,
-/// which would link its own code for writing floats.
+/// Makes the error of a value that is found in the place of another.
 fn invalid(what: &str, found: Unexpected<'_>, expected: &dyn Expected) -> Error {
-    match found {
-        Unexpected::Unit => Error::data(format_args!("{what}: null, expected {expected}")),
-        Unexpected::Float(float) => Error::data(format_args!(
-            "{what}: floating point `{float:?}`, expected {expected}"
-        )),
-        found => Error::data(format_args!("{what}: {found}, expected {expected}")),
+    Error::data(format_args!(
+        "{what}: {}, expected {expected}",
+        InJson(found)
+    ))
+}
+
+/// Names a value in the words of JSON. A float is not repeated, and `Unexpected` not printed, as both link the code that
+/// writes floats, 27 KiB in programs without any.
+struct InJson<'a>(Unexpected<'a>);
+
+impl Display for InJson<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Unexpected::Bool(is) => write!(f, "boolean `{is}`"),
+            Unexpected::Unsigned(number) => write!(f, "integer `{number}`"),
+            Unexpected::Signed(number) => write!(f, "integer `{number}`"),
+            Unexpected::Float(_) => f.write_str("floating point number"),
+            Unexpected::Char(letter) => write!(f, "character `{letter}`"),
+            Unexpected::Str(text) => write!(f, "string {text:?}"),
+            Unexpected::Unit => f.write_str("null"),
+            Unexpected::Seq => f.write_str("sequence"),
+            Unexpected::Map => f.write_str("map"),
+            Unexpected::Other(other) => f.write_str(other),
+            Unexpected::Bytes(_) => f.write_str("byte array"),
+            Unexpected::Option => f.write_str("Option value"),
+            Unexpected::NewtypeStruct => f.write_str("newtype struct"),
+            Unexpected::Enum => f.write_str("enum"),
+            Unexpected::UnitVariant => f.write_str("unit variant"),
+            Unexpected::NewtypeVariant => f.write_str("newtype variant"),
+            Unexpected::TupleVariant => f.write_str("tuple variant"),
+            Unexpected::StructVariant => f.write_str("struct variant"),
+        }
     }
 }
 

@@ -342,14 +342,8 @@ impl<'de> Reader<'de> {
     #[inline]
     fn read_any<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, Error> {
         match self.cursor.peek() {
-            b'"' => self.read_text(visitor),
-            b'[' => self.array(&[], visitor),
-            b'{' => self.object(Unseen::All, visitor),
             b'-' | b'0'..=b'9' => self.read_any_number(visitor),
-            _ if self.cursor.over_word("null") => visitor.visit_unit(),
-            _ if self.cursor.over_word("true") => visitor.visit_bool(true),
-            _ if self.cursor.over_word("false") => visitor.visit_bool(false),
-            _ => Err(self.no_value()),
+            _ => self.read_no_number(visitor),
         }
     }
 
@@ -357,7 +351,21 @@ impl<'de> Reader<'de> {
     fn read_any_lossy<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, Error> {
         match self.cursor.peek() {
             b'-' | b'0'..=b'9' => self.read_number(visitor),
-            _ => self.read_any(visitor),
+            _ => self.read_no_number(visitor),
+        }
+    }
+
+    /// Reads any value but a number.
+    #[inline]
+    fn read_no_number<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, Error> {
+        match self.cursor.peek() {
+            b'"' => self.read_text(visitor),
+            b'[' => self.array(&[], visitor),
+            b'{' => self.object(Unseen::All, visitor),
+            _ if self.cursor.over_word("null") => visitor.visit_unit(),
+            _ if self.cursor.over_word("true") => visitor.visit_bool(true),
+            _ if self.cursor.over_word("false") => visitor.visit_bool(false),
+            _ => Err(self.no_value()),
         }
     }
 }
@@ -375,7 +383,7 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
     }
 
     begin_with! {
-        b'n': deserialize_unit = Reader::read_any;
+        b'n': deserialize_unit = Reader::read_no_number;
         b'[': deserialize_seq = |from: &mut Reader<'de>, visitor| from.array(&[], visitor);
         b'{': deserialize_map = |from: &mut Reader<'de>, visitor| from.object(Unseen::All, visitor);
     }
