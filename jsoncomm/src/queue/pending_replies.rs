@@ -4,7 +4,7 @@
 //! never entered into a map. Values of the program, whose destructors may call back into this module, are dropped
 //! after the mutex is released.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -52,6 +52,30 @@ struct DeferredCall {
     _charge: Charge,
 }
 
+/// The deferred calls of a caller, oldest first: their ids ascend.
+#[derive(Default)]
+struct DeferredCalls(VecDeque<(DeferredId, DeferredCall)>);
+
+impl DeferredCalls {
+    fn find(&self, id: DeferredId) -> Option<usize> {
+        self.0.binary_search_by_key(&id, |(id, _)| *id).ok()
+    }
+
+    fn get_mut(&mut self, id: DeferredId) -> Option<&mut DeferredCall> {
+        let index = self.find(id)?;
+        self.0.get_mut(index).map(|(_, call)| call)
+    }
+
+    fn remove(&mut self, id: DeferredId) -> Option<DeferredCall> {
+        let index = self.find(id)?;
+        self.0.remove(index).map(|(_, call)| call)
+    }
+
+    fn into_calls(self) -> impl Iterator<Item = DeferredCall> {
+        self.0.into_iter().map(|(_, call)| call)
+    }
+}
+
 /// The call whose handler runs now.
 struct CurrentCall {
     id: DeferredId,
@@ -75,8 +99,8 @@ struct State {
     posts: Vec<PostedReply>,
     last_id: u64,
     current: Option<CurrentCall>,
-    /// The deferred calls of each caller, oldest first. No caller without any.
-    callers: HashMap<ReplyRoute, BTreeMap<DeferredId, DeferredCall>>,
+    /// The deferred calls of each caller. No caller without any.
+    callers: HashMap<ReplyRoute, DeferredCalls>,
     losses: Losses,
     /// The server has been dropped.
     closed: bool,
@@ -92,7 +116,7 @@ impl State {
     fn on_cancel(&mut self, route: &ReplyRoute, id: DeferredId) -> Option<&mut Option<OnCancel>> {
         match &mut self.current {
             Some(call) if call.id == id => Some(&mut call.on_cancel),
-            _ => Some(&mut self.callers.get_mut(route)?.get_mut(&id)?.on_cancel),
+            _ => Some(&mut self.callers.get_mut(route)?.get_mut(id)?.on_cancel),
         }
     }
 }
@@ -217,7 +241,8 @@ impl PendingReplies {
         let total = self.deferred.load(Ordering::Relaxed);
         let of_caller = || {
             let state = lock(&self.state);
-            state.callers.get(&caller.route()).map_or(0, BTreeMap::len)
+            let calls = state.callers.get(&caller.route());
+            calls.map_or(0, |calls| calls.0.len())
         };
         total < self.limits.deferred_total
             && self.limits.deferred > 0
@@ -252,7 +277,7 @@ impl PendingReplies {
             _charge: caller.account.charge(Cost::DEFERRED),
         };
         let calls = state.callers.entry(caller.route()).or_default();
-        calls.insert(call.id, deferred);
+        calls.0.push_back((call.id, deferred));
         self.deferred.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -323,8 +348,8 @@ impl PendingReplies {
         id: DeferredId,
     ) -> Option<DeferredCall> {
         let calls = state.callers.get_mut(route)?;
-        let call = calls.remove(&id)?;
-        if calls.is_empty() {
+        let call = calls.remove(id)?;
+        if calls.0.is_empty() {
             state.callers.remove(route);
         }
         self.deferred.fetch_sub(1, Ordering::Relaxed);
@@ -334,8 +359,9 @@ impl PendingReplies {
     /// Cancels one call of a caller, the latest with this id. Returns false if there is no such call.
     pub(crate) fn cancel(&self, route: &ReplyRoute, id: &Id<'_>) -> bool {
         let mut state = lock(&self.state);
-        let mut calls = state.callers.get(route).into_iter().flatten().rev();
-        let Some((&id, _)) = calls.find(|(_, call)| call.id.as_ref() == Some(id)) else {
+        let calls = state.callers.get(route).into_iter();
+        let mut calls = calls.flat_map(|calls| &calls.0).rev();
+        let Some(&(id, _)) = calls.find(|(_, call)| call.id.as_ref() == Some(id)) else {
             return false;
         };
         let call = self.remove(&mut state, route, id);
@@ -351,8 +377,8 @@ impl PendingReplies {
             return;
         }
         let calls = lock(&self.state).callers.remove(route).unwrap_or_default();
-        self.deferred.fetch_sub(calls.len(), Ordering::Relaxed);
-        let callbacks = calls.into_values().filter_map(|call| call.on_cancel);
+        self.deferred.fetch_sub(calls.0.len(), Ordering::Relaxed);
+        let callbacks = calls.into_calls().filter_map(|call| call.on_cancel);
         callbacks.for_each(run_callback);
     }
 
@@ -378,7 +404,7 @@ impl PendingReplies {
     pub(crate) fn cancel_all(&self) -> Vec<(ReplyRoute, Option<Id<'static>>)> {
         let callers = std::mem::take(&mut lock(&self.state).callers);
         let calls = callers.into_iter().flat_map(|(route, calls)| {
-            let calls = calls.into_values();
+            let calls = calls.into_calls();
             calls.map(move |call| (route.clone(), call))
         });
         let cancel = |(route, call): (ReplyRoute, DeferredCall)| {
