@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 use crate::error::Fault;
 use crate::peer::Peer;
 use crate::sys::control::Credentials;
-use crate::sys::opaque_debug;
 
 /// Why a reply was not delivered.
 ///
@@ -263,16 +262,25 @@ pub struct Stats {
     pub bytes_in_flight: usize,
 }
 
-/// The callback that events are reported to.
-pub(crate) type Hook = Box<dyn FnMut(&Event) + Send>;
+/// Reports how often an event happened to a peer. A program that does not observe has none, nor the code for it.
+pub(crate) type Observer = Box<dyn FnMut(EventKind, Option<Credentials>, u64) + Send>;
 
-/// Rate-limited reporting of events, by kind and user.
-#[derive(Default)]
-pub(crate) struct Observer {
-    pub(crate) hook: Option<Hook>,
+/// Returns an observer that calls `hook`, by kind and user once in a pause.
+pub(crate) fn observer(pause: Duration, hook: impl FnMut(&Event) + Send + 'static) -> Observer {
+    let mut reports = Reports {
+        pause,
+        hook,
+        last: HashMap::new(),
+    };
+    Box::new(move |kind, peer, count| reports.report(kind, peer, count))
+}
+
+/// Rate-limited reports, by kind and user.
+struct Reports<F> {
     /// [`Limits::event_pause`](crate::Limits::event_pause).
     pause: Duration,
-    reports: HashMap<(Option<u32>, EventKind), LastReport>,
+    hook: F,
+    last: HashMap<(Option<u32>, EventKind), LastReport>,
 }
 
 /// When an event was last reported, and how often it happened since.
@@ -281,89 +289,75 @@ struct LastReport {
     unreported: u64,
 }
 
-impl Observer {
-    pub(crate) fn new(pause: Duration) -> Self {
-        Self {
-            pause,
-            ..Self::default()
-        }
-    }
-
+impl<F: FnMut(&Event)> Reports<F> {
     /// Reports an event, unless the same event of the same user was reported within the pause.
-    pub(crate) fn report(&mut self, kind: EventKind, peer: Option<Credentials>, mut count: u64) {
+    fn report(&mut self, kind: EventKind, peer: Option<Credentials>, mut count: u64) {
         /// Most kinds and users remembered. While so many are recent, no others are reported.
         const REPORTS_MAX: usize = 1024;
-        let Some(hook) = &mut self.hook else {
-            return;
-        };
         let (now, pause) = (Instant::now(), self.pause);
         let is_recent = |last: &LastReport| now.duration_since(last.at) < pause;
         let key = (peer.map(|peer| peer.uid), kind);
-        if let Some(last) = self.reports.get_mut(&key) {
+        if let Some(last) = self.last.get_mut(&key) {
             if is_recent(last) {
                 last.unreported += count;
                 return;
             }
             count += last.unreported;
-        } else if self.reports.len() >= REPORTS_MAX {
-            self.reports.retain(|_, last| is_recent(last));
-            if self.reports.len() >= REPORTS_MAX {
+        } else if self.last.len() >= REPORTS_MAX {
+            self.last.retain(|_, last| is_recent(last));
+            if self.last.len() >= REPORTS_MAX {
                 return;
             }
         }
         let (at, unreported) = (now, 0);
-        self.reports.insert(key, LastReport { at, unreported });
+        self.last.insert(key, LastReport { at, unreported });
         let peer = peer.and_then(Peer::from_credentials);
-        hook(&Event { kind, peer, count });
+        (self.hook)(&Event { kind, peer, count });
     }
 }
-
-opaque_debug!(Observer);
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::{Arc, Mutex};
+    use std::sync::Mutex;
 
-    /// The kind and count of each report.
-    type Reports = Arc<Mutex<Vec<(EventKind, u64)>>>;
+    const HOUR: Duration = Duration::from_secs(3600);
 
-    fn observer(pause: Duration) -> (Observer, Reports) {
-        let reports = Arc::new(Mutex::new(Vec::new()));
-        let mut observer = Observer::new(pause);
-        let hook = Arc::clone(&reports);
-        observer.hook = Some(Box::new(move |event: &Event| {
-            hook.lock().unwrap().push((event.kind, event.count));
-        }));
-        (observer, reports)
+    /// Returns reports that are made into a list of kinds and counts.
+    fn reports(into: &Mutex<Vec<(EventKind, u64)>>) -> Reports<impl FnMut(&Event)> {
+        Reports {
+            pause: HOUR,
+            hook: |event: &Event| into.lock().unwrap().push((event.kind, event.count)),
+            last: HashMap::new(),
+        }
     }
 
     #[test]
     fn an_event_is_reported_once_per_pause_and_another_kind_at_once() {
-        let (mut observer, reports) = observer(Duration::from_secs(3600));
+        let reported = Mutex::default();
+        let mut reports = reports(&reported);
         for _ in 0..1000 {
-            observer.report(EventKind::Closed, None, 1);
+            reports.report(EventKind::Closed, None, 1);
         }
-        observer.report(EventKind::Accepted, None, 1);
+        reports.report(EventKind::Accepted, None, 1);
         let want = [(EventKind::Closed, 1), (EventKind::Accepted, 1)];
-        assert_eq!(*reports.lock().unwrap(), want);
+        assert_eq!(*reported.lock().unwrap(), want);
         // The next report includes what was not reported.
-        observer.pause = Duration::ZERO;
-        observer.report(EventKind::Closed, None, 1);
-        assert_eq!(
-            reports.lock().unwrap().last(),
-            Some(&(EventKind::Closed, 1000))
-        );
+        reports.pause = Duration::ZERO;
+        reports.report(EventKind::Closed, None, 1);
+        let last = reported.lock().unwrap().last().copied();
+        assert_eq!(last, Some((EventKind::Closed, 1000)));
     }
 
     #[test]
     fn the_number_of_remembered_reports_is_bounded() {
-        let (mut observer, reports) = observer(Duration::from_secs(3600));
+        let reported = Mutex::default();
+        let mut reports = reports(&reported);
         for code in 0..5000 {
-            observer.report(EventKind::Refused(code), None, 1);
+            reports.report(EventKind::Refused(code), None, 1);
         }
-        assert_eq!(reports.lock().unwrap().len(), 1024);
-        assert_eq!(observer.reports.len(), 1024);
+        assert_eq!(reported.lock().unwrap().len(), 1024);
+        assert_eq!(reports.last.len(), 1024);
     }
 
     #[test]

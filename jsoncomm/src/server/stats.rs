@@ -1,7 +1,7 @@
 //! What a server reports about itself.
 
 use super::{Server, Source};
-use crate::observe::{Counts, Event, Stats};
+use crate::observe::{Counts, Event, Stats, observer};
 #[cfg(feature = "tracing")]
 use crate::peer::Peer;
 
@@ -64,7 +64,8 @@ impl<S> Server<S> {
     ///
     #[doc = include_str!("../../doc/observe.md")]
     pub fn observe(&mut self, hook: impl FnMut(&Event) + Send + 'static) {
-        self.context.observer.hook = Some(Box::new(hook));
+        let pause = self.context.limits.event_pause;
+        self.context.observer = Some(observer(pause, hook));
     }
 
     /// Reports events to [`tracing`], as [`observe`](Server::observe) does to a callback.

@@ -43,7 +43,7 @@ pub(crate) struct ServerContext {
     pub(crate) counts: Counts,
     pub(crate) pending: Arc<PendingReplies>,
     pub(crate) accounts: Accounts,
-    pub(crate) observer: Observer,
+    pub(crate) observer: Option<Observer>,
     /// The server is shutting down: calls are refused.
     pub(crate) stopping: bool,
     /// A buffer to encode replies into.
@@ -57,7 +57,6 @@ pub(crate) struct ServerContext {
 
 impl ServerContext {
     pub(crate) fn new(limits: Limits, pending: Arc<PendingReplies>) -> Self {
-        let observer = Observer::new(limits.event_pause);
         let accounts = Accounts::new(&limits);
         // Weak, so that a descriptor that is still being closed does not keep the server's state alive.
         let weak = Arc::downgrade(&pending);
@@ -71,7 +70,7 @@ impl ServerContext {
             limits,
             counts: Counts::default(),
             pending,
-            observer,
+            observer: None,
             stopping: false,
             reply_buffer: Vec::new(),
             array_buffer: Vec::new(),
@@ -112,7 +111,9 @@ impl ServerContext {
     fn note_many(&mut self, peer: Option<Credentials>, event: EventKind, count: u64) {
         if count > 0 {
             self.counts.add(event, count);
-            self.observer.report(event, peer, count);
+            if let Some(observer) = &mut self.observer {
+                observer(event, peer, count);
+            }
         }
     }
 }
