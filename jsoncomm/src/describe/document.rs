@@ -37,27 +37,26 @@ pub(super) fn document(descriptions: &[Description]) -> Tree {
         foreign,
     };
     let mut seen = Vec::new();
-    let mut schemas = Tree::object([]);
+    let mut schemas = Tree::object();
     for (definition, way) in found.definitions {
         let name = writer.names.get(definition, way);
         if !seen.contains(&name) {
             seen.push(name);
-            schemas.push(name.to_owned(), writer.definition(definition, way));
+            schemas.push_named(name.to_owned(), writer.definition(definition, way));
         }
     }
     for (name, schema) in named {
-        schemas.push(name, schema);
+        schemas.push_named(name, schema);
     }
     let methods = descriptions.iter().flat_map(|description| {
         let methods = description.methods.iter();
         methods.map(|method| writer.method(description, method))
     });
-    Tree::object([
-        ("openrpc", Tree::text(OPENRPC)),
-        ("info", info(descriptions)),
-        ("methods", Tree::Array(methods.collect())),
-        ("components", Tree::object([("schemas", schemas)])),
-    ])
+    Tree::object()
+        .with("openrpc", Tree::text(OPENRPC))
+        .with("info", info(descriptions))
+        .with("methods", Tree::Array(methods.collect()))
+        .with("components", Tree::object().with("schemas", schemas))
 }
 
 fn info(descriptions: &[Description]) -> Tree {
@@ -67,13 +66,13 @@ fn info(descriptions: &[Description]) -> Tree {
         all.join(between)
     };
     let version = descriptions.iter().find_map(Description::version);
-    let mut info = Tree::object([
-        ("title", Tree::text(joined(Description::name, ", "))),
-        ("version", Tree::text(version.unwrap_or("0.0.0"))),
-    ]);
-    let docs = joined(Description::docs, "\n\n");
-    info.push_filled("description", Tree::text(docs));
-    info
+    Tree::object()
+        .with("title", Tree::string(joined(Description::name, ", ")))
+        .with("version", Tree::text(version.unwrap_or("0.0.0")))
+        .with_filled(
+            "description",
+            Tree::string(joined(Description::docs, "\n\n")),
+        )
 }
 
 /// Writes the parts of a document.
@@ -85,10 +84,10 @@ struct DocumentWriter {
 
 impl DocumentWriter {
     fn method(&self, description: &Description, method: &Method) -> Tree {
-        let whole = |name: &str| Tree::text(format!("{}.{name}", description.name));
-        let mut tree = Tree::object([("name", whole(method.name))]);
+        let whole = |name: &str| Tree::string(format!("{}.{name}", description.name));
+        let mut tree = Tree::object().with("name", whole(method.name));
         let first = method.docs.split("\n\n").next().unwrap_or_default();
-        tree.push_filled("summary", Tree::text(first.replace('\n', " ")));
+        tree.push_filled("summary", Tree::string(first.replace('\n', " ")));
         if first.len() < method.docs.len() {
             tree.push("description", Tree::text(method.docs));
         }
@@ -110,18 +109,19 @@ impl DocumentWriter {
     }
 
     fn parameter(&self, field: &Field) -> Tree {
-        let mut tree = Tree::object([("name", Tree::text(field.name()))]);
-        tree.push_filled("description", Tree::text(field.docs()));
-        tree.push("required", Tree::Bool(field.is_required()));
-        tree.push("schema", self.shape(field.ty(), Way::Read));
+        let tree = Tree::object()
+            .with("name", Tree::text(field.name()))
+            .with_filled("description", Tree::text(field.docs()))
+            .with("required", Tree::Bool(field.is_required()))
+            .with("schema", self.shape(field.ty(), Way::Read));
         known_as(tree, field.aliases())
     }
 
     fn answer(&self, tree: &mut Tree, answer: &Answer) {
         let name = if answer.kind.stream { "item" } else { "result" };
         let schema = self.shape(answer.value, Way::Written);
-        let result = Tree::object([("name", Tree::text(name)), ("schema", schema)]);
-        tree.push("result", result);
+        let result = Tree::object().with("name", Tree::text(name));
+        tree.push("result", result.with("schema", schema));
         tree.push_filled("errors", Tree::Array(self.errors(answer)));
         if answer.kind.stream {
             tree.push("x-stream", Tree::Bool(true));
@@ -131,13 +131,13 @@ impl DocumentWriter {
     /// Writes a service's errors: the variants of an enum, or one error for another type.
     fn errors(&self, answer: &Answer) -> Vec<Tree> {
         let error = |code: i64, message: &str, data: Option<Tree>| {
-            let message = Tree::text(message.to_owned());
-            let mut tree =
-                Tree::object([("code", Tree::Integer(code.into())), ("message", message)]);
-            if let Some(data) = data {
-                tree.push("data", data);
+            let tree = Tree::object()
+                .with("code", Tree::Integer(code.into()))
+                .with("message", Tree::string(message.to_owned()));
+            match data {
+                Some(data) => tree.with("data", data),
+                None => tree,
             }
-            tree
         };
         let whole = || Some(self.shape(answer.error, Way::Written));
         match answer.error.shape() {
@@ -164,37 +164,27 @@ impl DocumentWriter {
 
     /// Writes the schema of a type, or a reference to it.
     fn shape(&self, ty: Type, way: Way) -> Tree {
-        let kind = |kind| ("type", Tree::text(kind));
         match ty.shape() {
-            Shape::Anything(rust) => Tree::object([("title", Tree::text(short(rust)))]),
+            Shape::Anything(rust) => Tree::object().with("title", Tree::string(short(rust))),
             Shape::Never => never(),
-            Shape::Null => Tree::object([kind("null")]),
-            Shape::Boolean => Tree::object([kind("boolean")]),
-            Shape::Integer { least, most } => Tree::object([
-                kind("integer"),
-                ("minimum", Tree::Integer(least)),
-                ("maximum", Tree::Natural(most)),
-            ]),
-            Shape::Number => Tree::object([kind("number")]),
-            Shape::Text => Tree::object([kind("string")]),
-            Shape::Descriptor(what) => {
-                let mut tree = Tree::object([
-                    kind("integer"),
-                    ("minimum", Tree::Integer(0)),
-                    ("x-file-descriptor", Tree::Bool(true)),
-                ]);
-                tree.push_filled("description", Tree::text(what));
-                tree
-            }
-            Shape::Optional(item) => {
-                any_of(vec![self.shape(item, way), Tree::object([kind("null")])])
-            }
+            Shape::Null => of_type("null"),
+            Shape::Boolean => of_type("boolean"),
+            Shape::Integer { least, most } => of_type("integer")
+                .with("minimum", Tree::Integer(least))
+                .with("maximum", Tree::Natural(most)),
+            Shape::Number => of_type("number"),
+            Shape::Text => of_type("string"),
+            Shape::Descriptor(what) => of_type("integer")
+                .with("minimum", Tree::Integer(0))
+                .with("x-file-descriptor", Tree::Bool(true))
+                .with_filled("description", Tree::text(what)),
+            Shape::Optional(item) => any_of(vec![self.shape(item, way), of_type("null")]),
             Shape::List {
                 item,
                 length,
                 distinct,
             } => {
-                let mut tree = Tree::object([kind("array"), ("items", self.shape(item, way))]);
+                let mut tree = of_type("array").with("items", self.shape(item, way));
                 if let Some(length) = length {
                     tree.push("minItems", Tree::count(length));
                     tree.push("maxItems", Tree::count(length));
@@ -208,14 +198,13 @@ impl DocumentWriter {
                 let items = items.iter().map(|item| self.shape(*item, way));
                 tuple(items.map(|item| (Presence::Always, item)).collect())
             }
-            Shape::Map(item) => Tree::object([
-                kind("object"),
-                ("additionalProperties", self.shape(item, way)),
-            ]),
+            Shape::Map(item) => {
+                of_type("object").with("additionalProperties", self.shape(item, way))
+            }
             Shape::Defined(definition) => {
                 let name = self.names.get(definition, way);
                 let place = format!("#/components/schemas/{name}");
-                Tree::object([("$ref", Tree::text(place))])
+                Tree::object().with("$ref", Tree::string(place))
             }
             #[cfg(feature = "schema")]
             Shape::Schema(schema) => self.foreign.schema(schema),
@@ -228,7 +217,7 @@ impl DocumentWriter {
 
     fn form(&self, form: &Form, way: Way) -> Tree {
         match *form {
-            Form::Unit => Tree::object([("type", Tree::text("null"))]),
+            Form::Unit => of_type("null"),
             Form::Whole(ty) => self.shape(ty, way),
             Form::Elements(fields) => {
                 let one = |field: &Field| (field.in_array(way), self.field(field, way));
@@ -239,7 +228,7 @@ impl DocumentWriter {
                 (field.name(), field.presence(way), schema)
             })),
             Form::Variants(variants, tag) => self.variants(variants, tag, way),
-            Form::Other => Tree::object([]),
+            Form::Other => Tree::object(),
         }
     }
 
@@ -257,14 +246,14 @@ impl DocumentWriter {
             never()
         } else if tag.is_none() && all.iter().all(only_name) {
             let names = all.iter().map(|v| Tree::text(v.name())).collect();
-            Tree::object([("type", Tree::text("string")), ("enum", Tree::Array(names))])
+            of_type("string").with("enum", Tree::Array(names))
         } else {
             any_of(all.iter().map(|v| self.variant(v, tag, way)).collect())
         }
     }
 
     fn variant(&self, variant: &Variant, tag: Option<[&'static str; 2]>, way: Way) -> Tree {
-        let name = Tree::object([("const", Tree::text(variant.name()))]);
+        let name = Tree::object().with("const", Tree::text(variant.name()));
         let content = || self.form(&variant.form(), way);
         let tree = match (variant.form(), tag) {
             (Form::Other, _) => content(),
@@ -281,7 +270,7 @@ impl DocumentWriter {
 
 /// Writes an object with these members.
 fn object(all: impl IntoIterator<Item = (&'static str, Presence, Tree)>) -> Tree {
-    let (mut members, mut always) = (Tree::object([]), Vec::new());
+    let (mut members, mut always) = (Tree::object(), Vec::new());
     for (name, presence, schema) in all {
         if presence == Presence::Always {
             always.push(Tree::text(name));
@@ -290,9 +279,9 @@ fn object(all: impl IntoIterator<Item = (&'static str, Presence, Tree)>) -> Tree
             members.push(name, schema);
         }
     }
-    let mut tree = Tree::object([("type", Tree::text("object")), ("properties", members)]);
-    tree.push_filled("required", Tree::Array(always));
-    tree
+    of_type("object")
+        .with("properties", members)
+        .with_filled("required", Tree::Array(always))
 }
 
 /// Writes an array of these schemas.
@@ -301,20 +290,24 @@ fn tuple(mut items: Vec<(Presence, Tree)>) -> Tree {
     let always = items.iter().filter(|item| item.0 == Presence::Always);
     let (least, most) = (always.count(), items.len());
     let items = items.into_iter().map(|(_, item)| item).collect();
-    let mut tree = Tree::object([("type", Tree::text("array"))]);
-    // Draft 7 does not allow an empty list of schemas.
-    tree.push_filled("items", Tree::Array(items));
-    tree.push("minItems", Tree::count(least));
-    tree.push("maxItems", Tree::count(most));
-    tree
+    of_type("array")
+        // Draft 7 does not allow an empty list of schemas.
+        .with_filled("items", Tree::Array(items))
+        .with("minItems", Tree::count(least))
+        .with("maxItems", Tree::count(most))
 }
 
 fn any_of(all: Vec<Tree>) -> Tree {
-    Tree::object([("anyOf", Tree::Array(all))])
+    Tree::object().with("anyOf", Tree::Array(all))
 }
 
 fn never() -> Tree {
-    Tree::object([("not", Tree::object([]))])
+    Tree::object().with("not", Tree::object())
+}
+
+/// The schema of all values of this type of JSON.
+fn of_type(name: &'static str) -> Tree {
+    Tree::object().with("type", Tree::text(name))
 }
 
 /// Adds a description to a schema.
@@ -322,13 +315,10 @@ fn described(schema: Tree, docs: &'static str) -> Tree {
     if docs.is_empty() {
         return schema;
     }
-    let mut tree = Tree::object([("description", Tree::text(docs))]);
-    for (name, value) in members(schema) {
-        if name != "description" {
-            tree.push(name, value);
-        }
-    }
-    tree
+    let mut all = members(schema);
+    all.retain(|(name, _)| name != "description");
+    all.insert(0, ("description".into(), Tree::text(docs)));
+    Tree::Object(all)
 }
 
 /// Adds older names, if there are any.
@@ -337,9 +327,7 @@ fn known_as(tree: Tree, aliases: &[&'static str]) -> Tree {
         return tree;
     }
     let aliases = aliases.iter().copied().map(Tree::text).collect();
-    let mut tree = Tree::Object(members(tree));
-    tree.push("x-aliases", Tree::Array(aliases));
-    tree
+    Tree::Object(members(tree)).with("x-aliases", Tree::Array(aliases))
 }
 
 /// Returns the members of a schema to which more are added. A reference is wrapped, since members beside it are ignored.

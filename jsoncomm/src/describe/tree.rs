@@ -19,14 +19,17 @@ pub(super) enum Tree {
 }
 
 impl Tree {
-    /// Returns an object of members with fixed names.
-    pub(super) fn object<const N: usize>(members: [(&'static str, Tree); N]) -> Self {
-        let named = |(name, value)| (Cow::Borrowed(name), value);
-        Self::Object(members.into_iter().map(named).collect())
+    /// Returns an object without members.
+    pub(super) fn object() -> Self {
+        Self::Object(Vec::new())
     }
 
-    pub(super) fn text(text: impl Into<Cow<'static, str>>) -> Self {
-        Self::Text(text.into())
+    pub(super) fn text(text: &'static str) -> Self {
+        Self::Text(Cow::Borrowed(text))
+    }
+
+    pub(super) fn string(text: String) -> Self {
+        Self::Text(Cow::Owned(text))
     }
 
     pub(super) fn count(count: usize) -> Self {
@@ -34,9 +37,18 @@ impl Tree {
     }
 
     /// Adds a member to an object.
-    pub(super) fn push(&mut self, name: impl Into<Cow<'static, str>>, value: Tree) {
+    pub(super) fn push(&mut self, name: &'static str, value: Tree) {
+        self.push_member(Cow::Borrowed(name), value);
+    }
+
+    /// Adds a member to an object, whose name is computed.
+    pub(super) fn push_named(&mut self, name: String, value: Tree) {
+        self.push_member(Cow::Owned(name), value);
+    }
+
+    fn push_member(&mut self, name: Cow<'static, str>, value: Tree) {
         if let Self::Object(members) = self {
-            members.push((name.into(), value));
+            members.push((name, value));
         }
     }
 
@@ -50,6 +62,18 @@ impl Tree {
         if !is_empty {
             self.push(name, value);
         }
+    }
+
+    /// Returns the object with one more member.
+    pub(super) fn with(mut self, name: &'static str, value: Tree) -> Self {
+        self.push(name, value);
+        self
+    }
+
+    /// Returns the object with one more member, unless its value is an empty text or array.
+    pub(super) fn with_filled(mut self, name: &'static str, value: Tree) -> Self {
+        self.push_filled(name, value);
+        self
     }
 
     /// Writes it without white space.
@@ -87,9 +111,9 @@ mod tests {
 
     #[test]
     fn a_tree_is_written_on_one_line_or_many() {
-        let mut tree =
-            Tree::object([("a", Tree::Array(vec![Tree::Integer(-1), Tree::Bool(true)]))]);
-        tree.push("\"b\"", Tree::object([]));
+        let items = vec![Tree::Integer(-1), Tree::Bool(true)];
+        let mut tree = Tree::object().with("a", Tree::Array(items));
+        tree.push("\"b\"", Tree::object());
         tree.push("c", Tree::text("ä\n"));
         assert_eq!(tree.in_one(), r#"{"a":[-1,true],"\"b\"":{},"c":"ä\n"}"#);
         let lines =
