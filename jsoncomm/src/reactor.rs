@@ -94,8 +94,14 @@ pub(crate) struct Reactor<T> {
     pub(crate) spin: BusyPoll,
 }
 
-const WAKER: Token = Token(usize::MAX);
-const TIMER: Token = Token(usize::MAX - 1);
+/// A token is the index of a source, without its generation: a token of mio holds 32 bits on a 32-bit machine, whatever
+/// epoll could store. [`Reactor::wait`] adds the generation before anything can reuse the index.
+const WAKER: Token = token(u32::MAX);
+const TIMER: Token = token(u32::MAX - 1);
+
+const fn token(index: u32) -> Token {
+    Token(index as usize)
+}
 
 /// Events taken from the kernel in one call.
 const EVENTS: usize = 256;
@@ -150,6 +156,13 @@ impl<T: Pollable> Reactor<T> {
         }
         self.put(key, source);
         Ok(key)
+    }
+
+    /// The key of the source that is watched under this index now.
+    fn watched(&self, index: usize) -> Option<Key> {
+        let slot = self.slots.get(index).filter(|slot| slot.watch.is_some())?;
+        let (index, generation) = (u32::try_from(index).ok()?, slot.generation);
+        Some(Key { index, generation })
     }
 
     fn slot(&mut self, key: Key) -> Option<&mut Slot<T>> {
@@ -208,7 +221,7 @@ impl<T: Pollable> Reactor<T> {
         let Some(fd) = fd.filter(|_| changes) else {
             return Ok(());
         };
-        let (epoll, number) = (self.poll.registry().as_fd(), key.to_bits());
+        let (epoll, number) = (self.poll.registry().as_fd(), u64::from(key.index));
         let after = watch.map(|watch| (watch, trigger));
         epoll::change(epoll, fd, number, before, after)?;
         if let Some(slot) = self.slot(key) {
@@ -368,7 +381,7 @@ impl<T: Pollable> Reactor<T> {
             match event.token() {
                 WAKER => {}
                 TIMER => expired = true,
-                Token(bits) => turns.push((Key::from_bits(bits as u64), Cause::Ready)),
+                Token(index) => turns.extend(self.watched(index).map(|key| (key, Cause::Ready))),
             }
         }
         if expired {

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::sys::inject;
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixDatagram;
 
 impl Pollable for UnixDatagram {
@@ -133,6 +134,30 @@ fn a_released_source_can_be_added_again() {
     assert_eq!(none, []);
     let second = reactor.add(left).unwrap();
     assert_eq!(turns(&mut reactor), [(second, Cause::Ready)]);
+}
+
+#[test]
+fn the_numbers_given_to_the_kernel_have_32_bits_whatever_the_generation() {
+    let (mut reactor, _wake) = Reactor::new().unwrap();
+    let (left, mut right) = UnixDatagram::pair().unwrap();
+    left.send(b"x").unwrap();
+    for generation in 0..3 {
+        let key = reactor.add(right).unwrap();
+        assert_eq!((key.index, key.generation), (0, generation));
+        assert_eq!(turns(&mut reactor), [(key, Cause::Ready)]);
+        let list = format!("/proc/self/fdinfo/{}", reactor.as_fd().as_raw_fd());
+        let list = std::fs::read_to_string(list).unwrap();
+        let numbers = list.lines().filter_map(|line| line.split_once("data:"));
+        let numbers = numbers.map(|(_, number)| number.split_whitespace().next().unwrap());
+        let mut numbers: Vec<_> = numbers
+            .map(|hex| u64::from_str_radix(hex, 16).unwrap())
+            .collect();
+        numbers.sort();
+        let of_reactor = [u32::MAX - 1, u32::MAX].map(u64::from);
+        assert_eq!(numbers, [0, of_reactor[0], of_reactor[1]], "{list}");
+        right = reactor.take(key).unwrap();
+        reactor.release(key, &right);
+    }
 }
 
 #[test]
