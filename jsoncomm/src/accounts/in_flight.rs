@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use super::{Account, Charge, Cost, Resource};
-use crate::sys::control::{UNREAD_MIN, unread};
+use crate::sys::control::{unread, unread_min};
 use crate::sys::lock;
 
 /// The order in which a socket's messages are read.
@@ -99,7 +99,7 @@ impl Sent {
             return;
         };
         // At most so many. Not all of them have descriptors.
-        let messages = bytes / UNREAD_MIN;
+        let messages = bytes / unread_min();
         let read = charges.len().saturating_sub(messages);
         charges.drain(..read);
     }

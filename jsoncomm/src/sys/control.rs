@@ -15,7 +15,7 @@
 use std::mem::{MaybeUninit, size_of, size_of_val};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, OnceLock};
+use std::sync::{LazyLock, Mutex, OnceLock};
 
 use rustix::io::Errno;
 use rustix::net::addr::{SocketAddrArg, SocketAddrLen, SocketAddrOpaque};
@@ -309,7 +309,7 @@ fn getsockopt(socket: BorrowedFd<'_>, option: libc::c_int, values: &mut [u32]) -
 }
 
 /// Returns how much of what the socket has sent is unread, in bytes of kernel memory (`SIOCOUTQ`, [unix(7)]): 0 once its
-/// peers have read or lost all of it. Each unread message takes at least [`UNREAD_MIN`].
+/// peers have read or lost all of it. Each unread message takes at least [`unread_min`].
 ///
 /// [unix(7)]: https://man7.org/linux/man-pages/man7/unix.7.html
 pub(crate) fn unread(socket: BorrowedFd<'_>) -> OsResult<usize> {
@@ -322,13 +322,22 @@ pub(crate) fn unread(socket: BorrowedFd<'_>) -> OsResult<usize> {
     Ok(usize::try_from(bytes).unwrap_or(0))
 }
 
-/// Least kernel memory that an unread message takes, in bytes: its header, and its data with their trailer, rounded up to
-/// an allocation size (`SKB_TRUESIZE`, include/linux/skbuff.h; 768 together on 64 bits).
-pub(crate) const UNREAD_MIN: usize = if cfg!(target_pointer_width = "64") {
-    640
-} else {
-    384
-};
+/// Returns the least kernel memory that an unread message takes, in bytes: its header, and its data with their trailer,
+/// rounded up to an allocation size (`SKB_TRUESIZE`, include/linux/skbuff.h; 768 together on a kernel of 64 bits).
+pub(crate) fn unread_min() -> usize {
+    /// A program of 32 bits can run on a kernel of 64, whose name ([uname(2)]) this is. On arm64 such programs see `armv8l`.
+    ///
+    /// [uname(2)]: https://man7.org/linux/man-pages/man2/uname.2.html
+    static KERNEL_HAS_64_BITS: LazyLock<bool> = LazyLock::new(|| {
+        let kernel = rustix::system::uname();
+        matches!(kernel.machine().to_bytes(), b"x86_64" | b"armv8l")
+    });
+    if cfg!(target_pointer_width = "64") || *KERNEL_HAS_64_BITS {
+        640
+    } else {
+        384
+    }
+}
 
 /// Returns the socket's own name ([getsockname(2)]); `None` if it has none, or one that cannot be handled.
 ///
