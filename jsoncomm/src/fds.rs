@@ -6,6 +6,7 @@
 
 mod closer;
 
+use std::cell::Cell;
 use std::fmt;
 use std::io::{self, Error, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
@@ -91,7 +92,7 @@ pub fn inherited_fd(number: RawFd) -> io::Result<OwnedFd> {
 /// because that can take as long as their sender likes.
 ///
 /// All are close-on-exec: received ones by `MSG_CMSG_CLOEXEC` ([recvmsg(2)]), others by [`push`](Fds::push). An empty list
-/// takes no allocation.
+/// takes no allocation, and others reuse that of a list which the thread has dropped.
 ///
 /// [recvmsg(2)]: https://man7.org/linux/man-pages/man2/recvmsg.2.html
 ///
@@ -161,17 +162,37 @@ impl Drop for Fds {
     }
 }
 
+thread_local! {
+    /// An empty list for the next message with descriptors, so that not each of them allocates.
+    static SPARE: Cell<Option<Box<List>>> = const { Cell::new(None) };
+}
+
 impl List {
-    /// Closes what is left, or passes it to [`Discard`].
+    /// Returns an empty list.
     #[inline(never)]
-    fn close(self) {
-        let Self { entries, discard } = self;
-        if let Some(discard) = discard {
-            let fds: Vec<_> = entries.into_iter().filter_map(Entry::into_fd).collect();
-            if !fds.is_empty() {
-                discard.discard(fds);
+    fn spare() -> Box<Self> {
+        SPARE
+            .try_with(Cell::take)
+            .ok()
+            .flatten()
+            .unwrap_or_default()
+    }
+
+    /// Closes what is left, or passes it to [`Discard`], and keeps the empty list.
+    #[inline(never)]
+    fn close(mut self: Box<Self>) {
+        let fds = self.entries.drain(..).filter_map(Entry::into_fd);
+        match self.discard.take() {
+            None => fds.for_each(drop),
+            Some(discard) => {
+                let fds: Vec<_> = fds.collect();
+                if !fds.is_empty() {
+                    discard.discard(fds);
+                }
             }
         }
+        // It fails where the thread is about to end.
+        let _ = SPARE.try_with(|spare| spare.set(Some(self)));
     }
 }
 
@@ -247,7 +268,7 @@ impl Fds {
 
     /// Appends a descriptor that is close-on-exec.
     pub(crate) fn put(&mut self, fd: OwnedFd) {
-        let list = self.list.get_or_insert_default();
+        let list = self.list.get_or_insert_with(List::spare);
         list.entries.push(Entry::Owned(fd));
     }
 
@@ -352,7 +373,7 @@ mod tests {
     #[test]
     fn long_lists_behave_like_short_ones() {
         let null = File::open("/dev/null").unwrap();
-        for count in [1, 4, 12] {
+        for count in [1, 2, 4, 12] {
             let fds: Vec<OwnedFd> = (0..count)
                 .map(|_| null.try_clone().unwrap().into())
                 .collect();
@@ -366,6 +387,18 @@ mod tests {
             assert!(fds.take(count - 1).is_none() && fds.take(count).is_none());
             assert_eq!(fds.into_iter().count(), count - 1);
         }
+    }
+
+    #[test]
+    fn a_list_reuses_the_memory_of_one_that_the_thread_has_dropped() {
+        let capacity = |fds: &Fds| fds.list.as_ref().unwrap().entries.capacity();
+        let long = Fds::from(three().into_iter().chain(three()).collect::<Vec<_>>());
+        let reused = capacity(&long);
+        assert!(reused > capacity(&three()));
+        drop(long);
+        let short = three();
+        assert_eq!((short.len(), capacity(&short)), (3, reused));
+        assert!(short.list.as_ref().unwrap().discard.is_none());
     }
 
     /// The number of a duplicate that is open across execve(2), as an inherited descriptor is.
