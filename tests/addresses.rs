@@ -13,7 +13,9 @@ use std::time::{Duration, Instant};
 use jsoncomm::address::{Address, AddressProblem, Bind};
 use jsoncomm::socket::{Listener, Socket};
 use jsoncomm::{Connection, Error, Kind, Limits, Server};
-use jsoncomm_tests::{Bound, KINDS, PATIENCE, alone, assert_open_fds, open_fds};
+use jsoncomm_tests::{
+    Bound, KINDS, PATIENCE, alone, assert_open_fds, can_be_others, open_fds, skip,
+};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, socket_with};
 
 #[test]

@@ -49,6 +49,31 @@ fn a_test_that_hangs_ends_its_program_and_is_named() {
 }
 
 #[test]
+fn a_test_that_is_skipped_is_in_a_file_with_its_reason() {
+    if hangs_here() {
+        return jsoncomm_tests::skip("as an example");
+    }
+    let test = std::thread::current().name().unwrap().to_owned();
+    let directory = tempfile::tempdir().unwrap();
+    let skipped = directory.path().join("skipped");
+    for _ in 0..2 {
+        let mut program = Command::new(std::env::current_exe().unwrap());
+        program.args(["--exact", &test]).env(HANGS, "");
+        let output = program.env(jsoncomm_watchdog::SKIPPED, &skipped).output();
+        assert!(output.unwrap().status.success());
+    }
+    let said = fs::read_to_string(skipped).unwrap();
+    let lines: Vec<_> = said.lines().collect();
+    assert_eq!(lines.len(), 2, "{said}");
+    for line in lines {
+        assert!(
+            line.ends_with(&format!("\t{test}\tas an example")),
+            "{line}"
+        );
+    }
+}
+
+#[test]
 fn a_test_that_hangs_in_its_own_process_fails() {
     if hangs_here() {
         alone!();

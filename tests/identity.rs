@@ -10,7 +10,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use jsoncomm::{Call, CallError, Endpoint, Fault, Kind, Limits, Peer, Server};
-use jsoncomm_tests::{KINDS, PATIENCE, Running, alone, assert_open_fds, open_fds};
+use jsoncomm_tests::{
+    KINDS, PATIENCE, Running, alone, assert_open_fds, can_be_others, open_fds, skip,
+};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::Value;
 
@@ -160,15 +162,6 @@ fn has_linux(version: (u32, u32)) -> bool {
     (numbers.next().unwrap(), numbers.next().unwrap()) >= version
 }
 
-/// Returns true if the test can change its user.
-fn is_root() -> bool {
-    let root = rustix::process::geteuid().is_root();
-    if !root {
-        eprintln!("not tested: only root can be another user");
-    }
-    root
-}
-
 #[test]
 fn the_peer_of_a_connection_is_known_with_its_groups() {
     alone!();
@@ -188,7 +181,7 @@ fn the_peer_of_a_connection_is_known_with_its_groups() {
 #[test]
 fn groups_are_known_up_to_the_limit_and_on_connections_only() {
     alone!();
-    if !is_root() {
+    if !can_be_others() {
         return;
     }
     for kind in KINDS {
@@ -211,7 +204,7 @@ fn groups_are_known_up_to_the_limit_and_on_connections_only() {
 #[test]
 fn a_rule_can_authorize_the_members_of_a_group() {
     alone!();
-    if !is_root() {
+    if !can_be_others() {
         return;
     }
     let operators = STRANGER + 2;
@@ -239,6 +232,7 @@ fn a_pidfd_refers_to_the_connecting_or_sending_process_and_reports_its_end() {
         }
         let peers = [(); 4].map(|()| received(&callers));
         if peers[0].pidfd().is_none() && !has_linux((6, 5)) {
+            skip("pidfds of peers need Linux 6.5");
             continue;
         }
         for (peer, client) in peers.iter().zip(clients.iter().cycle()) {

@@ -11,6 +11,7 @@ use std::mem::MaybeUninit;
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::mpsc::channel;
@@ -29,7 +30,7 @@ use rustix::net::sockopt::{Timeout, set_socket_linger, set_socket_timeout};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use tempfile::TempDir;
 
-pub use jsoncomm_watchdog::{alone, is_alone};
+pub use jsoncomm_watchdog::{alone, is_alone, skip};
 
 /// Timeout of each wait in a test. A test that reaches it has failed.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -43,6 +44,19 @@ pub fn pair(kind: Kind) -> (Socket, Socket) {
     left.set_timeout(Some(PATIENCE));
     right.set_timeout(Some(PATIENCE));
     (left, right)
+}
+
+/// Returns true if the test can start processes of other users. If not, says that the test is skipped.
+pub fn can_be_others() -> bool {
+    /// Not the id of any user.
+    const STRANGER: u32 = 4711;
+    // Root of a user namespace has few ids, and root of a sandbox may lack the capability.
+    let other = Command::new("true").uid(STRANGER).gid(STRANGER).status();
+    let can = other.is_ok_and(|status| status.success());
+    if !can {
+        skip("only root with all user ids can be another user");
+    }
+    can
 }
 
 /// Counts the open descriptors of this process, without those that a thread, of the test harness for example, has open

@@ -17,7 +17,9 @@ use jsoncomm::message::WithFds;
 use jsoncomm::socket::{Received, SendStatus, Socket};
 use jsoncomm::{Call, CallError, Error, Fault, Handler, Kind};
 use jsoncomm::{Limits, Message, Reply};
-use jsoncomm_tests::{KINDS, PATIENCE, Running, alone, assert_open_fds, open_fds, pair, send_raw};
+use jsoncomm_tests::{
+    KINDS, PATIENCE, Running, alone, assert_open_fds, can_be_others, open_fds, pair, send_raw,
+};
 use rustix::net::sockopt;
 use serde_json::Value;
 

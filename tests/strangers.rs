@@ -1,6 +1,6 @@
 //! Peers of other users, of other user namespaces and of other network namespaces.
 //!
-//! Creating such peers needs privileges. Where even root in a container lacks them, the tests pass without one.
+//! Creating such peers needs privileges. Where even root in a container lacks them, the tests are skipped.
 
 mod in_flight;
 mod networks;
@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use jsoncomm::{Call, Deferred, Peer, Reply};
+use jsoncomm_tests::skip;
 use rustix::process::{Signal, set_parent_process_death_signal};
 
 #[jsoncomm::service(name = "test.gate")]
@@ -73,10 +74,11 @@ struct Other {
 }
 
 impl Other {
-    /// Starts it by unshare(1) with these options; `None` where that is not permitted.
+    /// Starts it by unshare(1) with these options; `None` where that is not permitted, and the test is skipped.
     fn start(options: &[&str], test: &str, path: &Path) -> Option<Self> {
         let permitted = Command::new("unshare").args(options).arg("true").output();
         if !permitted.is_ok_and(|output| output.status.success()) {
+            skip(&format!("unshare {} is not permitted", options.join(" ")));
             return None;
         }
         let mut command = Command::new("unshare");

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use super::*;
 use jsoncomm::{Error, Server};
-use jsoncomm_tests::{Slow, file_of, lingering, nested, wait_until, wait_until_closed};
+use jsoncomm_tests::{
+    Slow, can_be_others, file_of, lingering, nested, wait_until, wait_until_closed,
+};
 use rustix::fs::{MemfdFlags, memfd_create};
 
 /// Longer than any test.
@@ -446,7 +448,7 @@ fn connections_that_wait_for_others_to_close_count_as_connections() {
 #[test]
 fn closing_connections_of_one_user_do_not_delay_another_user() {
     alone!();
-    if !rustix::process::geteuid().is_root() {
+    if !can_be_others() {
         return;
     }
     handlers::quiet();
@@ -466,7 +468,7 @@ fn closing_connections_of_one_user_do_not_delay_another_user() {
 #[test]
 fn slow_descriptors_of_one_user_do_not_delay_closing_those_of_another() {
     alone!();
-    if !rustix::process::geteuid().is_root() {
+    if !can_be_others() {
         return;
     }
     let mut fixture = Fixture::start(Kind::Seqpacket);
@@ -487,7 +489,7 @@ fn slow_descriptors_of_one_user_do_not_delay_closing_those_of_another() {
 #[test]
 fn slow_descriptors_of_one_user_do_not_keep_another_from_connecting() {
     alone!();
-    if !rustix::process::geteuid().is_root() {
+    if !can_be_others() {
         return;
     }
     handlers::quiet();

@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt;
 
 use jsoncomm::address::Bind;
 use jsoncomm::{Fault, Kind, Limits, Server};
-use jsoncomm_tests::{KINDS, Running, alone, assert_open_fds, open_fds};
+use jsoncomm_tests::{KINDS, Running, alone, assert_open_fds, can_be_others, open_fds, skip};
 use serde_json::Value;
 
 use super::*;
@@ -51,10 +51,6 @@ fn ask_as(path: &Path, kind: Kind, (user, group): (u32, u32), options: &[&str]) 
     Some(serde_json::from_slice(&reply.stdout).unwrap())
 }
 
-pub(super) fn is_root() -> bool {
-    rustix::process::geteuid().is_root()
-}
-
 /// Lets every user connect to the socket file.
 pub(super) fn open_to_all(path: &Path) {
     std::fs::set_permissions(path, Permissions::from_mode(0o777)).unwrap();
@@ -63,7 +59,7 @@ pub(super) fn open_to_all(path: &Path) {
 #[test]
 fn a_peer_is_authorized_by_the_user_id_that_the_kernel_reports() {
     alone!();
-    if !is_root() {
+    if !can_be_others() {
         return;
     }
     let before = open_fds();
@@ -80,6 +76,7 @@ fn a_peer_is_authorized_by_the_user_id_that_the_kernel_reports() {
             // Root of another user namespace has its outer user id here.
             for (user, options) in [(0, &[][..]), (STRANGER, &[]), (STRANGER, &["-U", "-r"])] {
                 let Some(reply) = ask(&server.path, kind, user, options) else {
+                    skip("a user may not make a user namespace");
                     continue;
                 };
                 asked += 1;
@@ -104,9 +101,7 @@ fn a_peer_is_authorized_by_the_user_id_that_the_kernel_reports() {
 #[test]
 fn a_user_with_the_overflow_group_is_known() {
     const OVERFLOW: u32 = 65534;
-    let map = |ids: &str| std::fs::read_to_string(format!("/proc/self/{ids}_map")).unwrap();
-    let is_whole = |ids: &str| map(ids).split_whitespace().nth(2) == Some("4294967295");
-    if !is_root() || !is_whole("uid") || !is_whole("gid") {
+    if !can_be_others() {
         return;
     }
     for kind in KINDS {
@@ -150,7 +145,7 @@ fn serves_in_another_user_namespace() {
 
 #[test]
 fn a_user_without_a_mapped_id_is_never_authorized() {
-    if !is_root() {
+    if !can_be_others() {
         return;
     }
     let directory = tempfile::tempdir().unwrap();

@@ -14,6 +14,7 @@
 
 use std::cell::RefCell;
 use std::fmt::Write as _;
+use std::fs::OpenOptions;
 use std::io::{Write as _, stderr};
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -119,6 +120,38 @@ pub fn is_alone() -> bool {
     let cries = String::from_utf8_lossy(&ended.stderr);
     assert!(passed, "{}\n{said}{cries}", ended.status);
     false
+}
+
+/// The environment variable with the path of a file to which [`skip`] appends a line: program, test and reason,
+/// separated by tabs.
+pub const SKIPPED: &str = "JSONCOMM_TESTS_SKIPPED";
+
+/// Says that the test of this thread, or a part of it, cannot run here, because the machine lacks what it needs.
+///
+/// libtest counts a test that returns early as passed. What runs the programs counts those in the file of [`SKIPPED`]
+/// as skipped.
+///
+/// # Panics
+///
+/// When the line cannot be written: the test would count as passed.
+#[expect(
+    clippy::expect_used,
+    reason = "a test that is skipped in silence has failed"
+)]
+pub fn skip(reason: &str) {
+    let program = env::current_exe().expect("a test has a program");
+    let program = program.file_stem().unwrap_or_default().to_string_lossy();
+    let current = thread::current();
+    let test = current.name().unwrap_or("without a name");
+    let line = format!("{program}\t{test}\t{reason}\n");
+    let Some(path) = env::var_os(SKIPPED) else {
+        let _ = write!(stderr(), "skipped: {line}");
+        return;
+    };
+    // In one piece, as many programs append to the file.
+    let file = OpenOptions::new().create(true).append(true).open(path);
+    let written = file.and_then(|mut file| file.write_all(line.as_bytes()));
+    written.expect("the file of skipped tests can be written");
 }
 
 /// Waits for the end of a test.
