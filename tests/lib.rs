@@ -182,6 +182,17 @@ pub fn assert_python_tests_pass(command: &mut Command) {
 ///
 /// When it cannot be built.
 pub fn built_example(name: &str, features: &[&str]) -> PathBuf {
+    // Set by what runs the programs where cargo cannot.
+    if std::env::var_os("JSONCOMM_TESTS_BUILT").is_none() {
+        build_example(name, features);
+    }
+    // Beside the folder of the test's own program.
+    let program = std::env::current_exe().expect("this test has a path");
+    let folder = program.ancestors().nth(2).expect("a folder");
+    folder.join("examples").join(name)
+}
+
+fn build_example(name: &str, features: &[&str]) {
     let features = features
         .iter()
         .map(|name| format!("jsoncomm-examples/{name}"));
@@ -194,10 +205,6 @@ pub fn built_example(name: &str, features: &[&str]) -> PathBuf {
         .status();
     jsoncomm_watchdog::allow(jsoncomm_watchdog::LIMIT);
     assert!(built.expect("cargo runs").success(), "{name}");
-    // Beside the folder of the test's own program.
-    let program = std::env::current_exe().expect("this test has a path");
-    let folder = program.ancestors().nth(2).expect("a folder");
-    folder.join("examples").join(name)
 }
 
 /// Returns the root files of a package's test programs, from its manifest.
