@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use serde::Serializer;
 
 use super::handle::Handle;
+use super::reply::read_reply;
 use super::send::Outgoing;
 use super::table::Table;
 use super::{Connection, Items, PendingCall, Recovery, time_left};
@@ -84,7 +85,11 @@ impl Connection {
             Err(Error::Closed) if !shared.lock().is_datagram() => shared.lock(),
             Err(why) => return Err(why.into()),
         };
-        table.insert(id);
+        let received = !table.insert(id).is_empty();
+        if let Some(entry) = received.then(|| table.pop(id)).flatten() {
+            drop(table);
+            return read_reply(entry);
+        }
         shared.wait_for_reply(table, id, deadline)
     }
 

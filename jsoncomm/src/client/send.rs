@@ -1,4 +1,4 @@
-//! Sending: any thread, at any time. A datagram is sent whole or not at all, and sendmsg(2) is never waited in.
+//! Sending: any thread, at any time. A datagram is sent whole or not at all, and nothing waits with the table locked.
 
 use std::os::fd::AsFd;
 use std::sync::{Arc, MutexGuard};
@@ -25,8 +25,16 @@ const DRAIN_INTERVAL: Duration = Duration::from_millis(10);
 /// How many calls to a datagram server receive at once, after one has found no room for a while.
 const CONGESTED_CALLS: u8 = 32;
 
+/// How many calls in flight are likely to fill the queue of a datagram server, which holds 11 messages
+/// (`max_dgram_qlen` in [unix(7)]).
+///
+/// [unix(7)]: https://man7.org/linux/man-pages/man7/unix.7.html
+const CROWD: usize = 8;
+
 /// An encoded call.
 pub(super) struct Outgoing<'a> {
+    /// `None` if it has no reply.
+    id: Option<u64>,
     pub(super) text: Vec<u8>,
     pub(super) fds: Row<'a>,
     /// The reply comes in many parts.
@@ -58,6 +66,7 @@ impl Shared {
         let fds = fds.into_row();
         let streamed = false;
         Ok(Outgoing {
+            id,
             text,
             fds,
             streamed,
@@ -65,7 +74,7 @@ impl Shared {
     }
 
     /// Sends a call as soon as there is room for it, after what is gathered. Returns with the table locked, so that the
-    /// call has its slot before its reply is received.
+    /// call has its slot before its reply is received. If it had to wait, the slot may be there, with the reply.
     ///
     /// `waits`: for room, until the deadline. `reconnect`: connects again if the server is gone.
     pub(super) fn send(
@@ -96,7 +105,7 @@ impl Shared {
                 return Ok(table);
             }
             table.send_cancels();
-            let (locked, tried) = self.try_send(table, call);
+            let (locked, tried) = self.try_send(table, call, deadline, waits);
             table = match tried {
                 Ok(SendAttempt::Sent) => return Ok(locked),
                 // Nothing was sent, so nothing is repeated.
@@ -122,6 +131,8 @@ impl Shared {
         &'s self,
         mut table: MutexGuard<'s, Table>,
         call: Option<&Outgoing<'_>>,
+        deadline: Option<Instant>,
+        waits: bool,
     ) -> (MutexGuard<'s, Table>, Result<SendAttempt, Error>) {
         if table.may_lose_replies() {
             let now = Instant::now();
@@ -137,12 +148,54 @@ impl Shared {
                 }
             }
         }
+        let crowded = waits && table.calls.len() >= CROWD && table.postpones_receiving();
         let tried = match call {
+            Some(call) if crowded => return self.send_blocking(table, call, deadline),
             Some(call) => table
                 .transport
                 .send(&call.text, &call.fds, None, Wait::Never),
             None => table.try_batch(),
         };
+        (table, tried)
+    }
+
+    /// Sends a call to a datagram server whose queue is likely to be full, and waits in sendto(2) for a while if it is.
+    ///
+    /// To try first costs as much as to send, and to poll even more: a thread in poll is in the wait queue of its own
+    /// socket, and the kernel looks at it for each message that the server reads, and for each reply.
+    #[inline(never)]
+    fn send_blocking<'s>(
+        &'s self,
+        mut table: MutexGuard<'s, Table>,
+        call: &Outgoing<'_>,
+        deadline: Option<Instant>,
+    ) -> (MutexGuard<'s, Table>, Result<SendAttempt, Error>) {
+        let now = Instant::now();
+        // All wait equally long, since the socket has one timeout for all threads.
+        let until = now + PAUSE;
+        let transport = Arc::clone(&table.transport);
+        if deadline.is_some_and(|at| at < until) {
+            return (
+                table,
+                transport.send(&call.text, &call.fds, None, Wait::Never),
+            );
+        }
+        if let Some(id) = call.id {
+            // Another thread may receive the reply.
+            table.insert(id).streamed = call.streamed;
+        }
+        let transport = Arc::clone(&table.transport);
+        drop(table);
+        let tried = transport.send_until(&call.text, &call.fds, until, now);
+        let mut table = self.lock();
+        if !matches!(tried, Ok(SendAttempt::Sent)) {
+            table.congestion = CONGESTED_CALLS;
+            let slot = call.id.and_then(|id| table.calls.remove(&id));
+            drop(table);
+            // Whatever was stored there answers no call. Its descriptors may be slow to close.
+            drop(slot);
+            table = self.lock();
+        }
         (table, tried)
     }
 
@@ -159,9 +212,7 @@ impl Shared {
             return Err(Error::Deadline);
         }
         let short = matches!(tried, SendAttempt::Exhausted(_));
-        // The queue of a datagram server is full whenever it is busy, so replies stay in the socket for a while. If that
-        // does not help, the server may itself be waiting for room, and the next calls receive at once.
-        let postpones = table.is_datagram() && !short && table.congestion == 0;
+        let postpones = !short && table.postpones_receiving();
         table.congestion = table.congestion.saturating_sub(1);
         // What cannot be received stays readable.
         let receives = !table.drain_failed;
@@ -294,6 +345,20 @@ mod tests {
         shared.send(call, deadline, true, false).map(drop)
     }
 
+    /// Receives until a call comes.
+    fn receive_call(far: &Transport) {
+        let (mut inbox, until) = (Inbox::default(), Some(Instant::now() + DEADLINE));
+        loop {
+            let received = far.receive_by(&mut inbox, until, Instant::now()).unwrap();
+            let ReceiveOutcome::Datagram(datagram) = received else {
+                panic!("no datagram in time");
+            };
+            if inbox.text(&datagram).starts_with(b"{") {
+                return;
+            }
+        }
+    }
+
     #[test]
     fn a_call_beside_others_does_not_spin_while_the_kernel_is_short_of_memory() {
         for kind in [Kind::Datagram, Kind::Seqpacket] {
@@ -368,16 +433,7 @@ mod tests {
         let far = std::thread::spawn(move || {
             let sent = far.send_by(&filler, &[], None, until).unwrap();
             assert_eq!(sent, SendAttempt::Sent);
-            let mut inbox = Inbox::default();
-            loop {
-                let received = far.receive_by(&mut inbox, until, Instant::now()).unwrap();
-                let ReceiveOutcome::Datagram(datagram) = received else {
-                    panic!("no datagram in time");
-                };
-                if inbox.text(&datagram).starts_with(b"{") {
-                    return;
-                }
-            }
+            receive_call(&far);
         });
         send(&shared, DEADLINE).unwrap();
         assert!(
@@ -385,6 +441,56 @@ mod tests {
             "the next call receives at once"
         );
         far.join().unwrap();
+    }
+
+    /// Has so many calls in flight that the next one waits in the kernel, where there is no room.
+    fn crowd(shared: &Shared) {
+        let mut table = shared.lock();
+        for other in 1..CROWD as u64 {
+            table.insert(1000 + other);
+        }
+        // Keeps the call from draining the socket before it is sent.
+        table.next_drain = Some(Instant::now() + DEADLINE);
+        let filler = vec![b' '; 50_000];
+        let near = Arc::clone(&table.transport);
+        while near.send(&filler, &[], None, Wait::Never).unwrap() == SendAttempt::Sent {}
+    }
+
+    #[test]
+    fn a_reply_may_come_before_the_call_that_waited_in_the_kernel_goes_on() {
+        let (shared, far) = beside_another(Kind::Datagram);
+        crowd(&shared);
+        std::thread::scope(|scope| {
+            let sending = scope.spawn(|| send(&shared, DEADLINE));
+            // The table is not locked while it waits.
+            while !shared.lock().calls.contains_key(&1) && !sending.is_finished() {
+                std::thread::yield_now();
+            }
+            let reply = br#"{"jsonrpc":"2.0","id":1,"result":1}"#;
+            let sent = far.send(reply, &[], None, Wait::Never).unwrap();
+            assert_eq!(sent, SendAttempt::Sent);
+            while !shared.lock().has_entry(1) {
+                shared.drain().unwrap();
+            }
+            receive_call(&far);
+            sending.join().unwrap().unwrap();
+        });
+        assert!(shared.lock().has_entry(1));
+    }
+
+    #[test]
+    fn a_call_that_found_no_room_in_time_is_not_in_flight() {
+        let (shared, _far) = beside_another(Kind::Datagram);
+        crowd(&shared);
+        inject::begin(None);
+        let pauses = 5;
+        let error = send(&shared, PAUSE * pauses).unwrap_err();
+        assert!(matches!(error, Error::Deadline), "{error:?}");
+        let attempts = inject::counts()["sendto"];
+        assert!(attempts <= 3 + pauses as usize, "{attempts} attempts");
+        let table = shared.lock();
+        assert!(table.congestion > 0, "the next call receives at once");
+        assert!(!table.calls.contains_key(&1));
     }
 
     #[test]

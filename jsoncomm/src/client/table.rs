@@ -188,6 +188,13 @@ impl Table {
         self.is_datagram() && !self.has_leader && !self.calls.is_empty()
     }
 
+    /// Returns true if a call that finds no room waits for a while without receiving: the queue of a datagram server is full
+    /// whenever it is busy. If that does not help, the server may itself be waiting for room, and the next calls receive at
+    /// once.
+    pub(super) fn postpones_receiving(&self) -> bool {
+        self.is_datagram() && self.congestion == 0
+    }
+
     /// Schedules the next check of a datagram server, since a call has been sent.
     pub(super) fn schedule_check(&mut self) {
         if self.is_datagram() && self.next_check.is_none() {

@@ -109,6 +109,21 @@ impl Transport {
         }
     }
 
+    /// Sends one message on a connected socket, waiting for room until about `until`; it is `now`. Returns [`SendAttempt::Full`] if the
+    /// time has passed, and earlier if a signal comes or another process made the descriptor non-blocking.
+    pub(crate) fn send_until(
+        &self,
+        text: &[u8],
+        fds: &[BorrowedFd<'_>],
+        until: Instant,
+        now: Instant,
+    ) -> Result<SendAttempt, Error> {
+        match self.set_timeout(Timeout::Send, Some(until), now)? {
+            WaitOutcome::TimedOut => Ok(SendAttempt::Full),
+            WaitOutcome::Ready => self.send(text, fds, None, Wait::Socket),
+        }
+    }
+
     /// Sends a text without descriptors in a datagram. Fails with the kernel's error, or with none if the text is too long
     /// to try; [`send_with_fds`](Self::send_with_fds) takes either.
     #[inline]
