@@ -174,7 +174,10 @@ impl Folder {
 /// Returns true if reading the file cannot block on another process: a regular file of a local file system.
 fn is_plain(file: &OwnedFd) -> bool {
     /// FUSE, NFS, CIFS and SMB2 (include/uapi/linux/magic.h), where another program decides when a read completes.
-    const ELSEWHERE: [i64; 4] = [0x6573_5546, 0x6969, 0xFF53_4D42, 0xFE53_4D42];
+    const ELSEWHERE: [fs::FsWord; 4] = [0x6573_5546, 0x6969, CIFS, SMB2];
+    // Negative where the kernel's word has 32 bits.
+    const CIFS: fs::FsWord = 0xFF53_4D42_u32 as fs::FsWord;
+    const SMB2: fs::FsWord = 0xFE53_4D42_u32 as fs::FsWord;
     let regular = fs::fstat(file)
         .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile);
     regular && fs::fstatfs(file).is_ok_and(|stat| !ELSEWHERE.contains(&stat.f_type))

@@ -153,9 +153,10 @@ fn give_up_rights() -> Result<(), Box<dyn Error>> {
         setrlimit(resource, Rlimit { current, maximum })?;
     }
     // Any other system call fails, so that a mistake in the list shows as an error.
+    #[allow(clippy::useless_conversion, reason = "on 32 bits it converts")]
     let kept = SYSTEM_CALLS
         .iter()
-        .map(|number| (*number, Vec::new()))
+        .map(|number| (i64::from(*number), Vec::new()))
         .collect();
     let refuse = SeccompAction::Errno(libc::EPERM.unsigned_abs());
     let filter = SeccompFilter::new(
@@ -169,7 +170,7 @@ fn give_up_rights() -> Result<(), Box<dyn Error>> {
 }
 
 /// The system calls that a server makes while it serves, allocates memory, and exits.
-const SYSTEM_CALLS: &[i64] = &[
+const SYSTEM_CALLS: &[libc::c_long] = &[
     libc::SYS_recvmsg,
     libc::SYS_sendmsg,
     libc::SYS_sendto,

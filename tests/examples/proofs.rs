@@ -34,6 +34,9 @@ fn open_broker_opens_for_each_user_the_files_of_its_list() {
 
 #[test]
 fn sandboxed_worker_can_only_read_the_descriptors_it_gets() {
+    if !matches!(std::env::consts::ARCH, "x86_64" | "aarch64" | "riscv64") {
+        return jsoncomm_tests::skip("seccompiler makes no filter for this machine");
+    }
     let said = text(&example("sandboxed_worker").output().unwrap());
     let lines: Vec<_> = said.lines().collect();
     let [read, tries @ .., ended] = &lines[..] else {
@@ -45,10 +48,12 @@ fn sandboxed_worker_can_only_read_the_descriptors_it_gets() {
     );
     assert_eq!(tries.len(), 6);
     for tried in tries {
-        assert!(
-            tried.ends_with(": Operation not permitted (os error 1)"),
-            "{said}"
-        );
+        let error = match tried.contains("start a thread") {
+            // musl's pthread_create(3) reports nothing else.
+            true if cfg!(target_env = "musl") => "Resource temporarily unavailable (os error 11)",
+            _ => "Operation not permitted (os error 1)",
+        };
+        assert!(tried.ends_with(&format!(": {error}")), "{said}");
     }
     assert_eq!(*ended, "the worker has ended");
 }

@@ -262,17 +262,13 @@ fn a_message_above_the_limit_is_an_error_that_names_the_option() {
     ] {
         let json = of(length);
         std::fs::write(&path, &json).unwrap();
-        let server = Double::result("7", Vec::new());
-        let mut call = jsoncomm(&["call", server.address(), "a.b"]);
-        let from_file = run(limited(&mut call, options).arg(&at));
-        let mut call = jsoncomm(&["call", server.address(), "a.b"]);
-        limited(&mut call, options).arg("-").stdin(file(&json));
-        if complaint.is_empty() {
-            assert_eq!(from_file.code, Some(0), "{length}: {}", from_file.stderr);
-            continue;
-        }
-        for ended in [from_file, run(&mut call)] {
-            assert_eq!(ended.code, Some(2), "{ended:?}");
+        for from in [&at, "-"] {
+            // One for each call: it ends with its connection.
+            let server = Double::result("7", Vec::new());
+            let mut call = jsoncomm(&["call", server.address(), "a.b"]);
+            let ended = run(limited(&mut call, options).arg(from).stdin(file(&json)));
+            let code = if complaint.is_empty() { 0 } else { 2 };
+            assert_eq!(ended.code, Some(code), "{length}: {}", ended.stderr);
             assert!(ended.stderr.contains(complaint), "{ended:?}");
         }
     }
