@@ -30,10 +30,10 @@ use rustix::net::sockopt::{Timeout, set_socket_linger, set_socket_timeout};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use tempfile::TempDir;
 
-pub use jsoncomm_watchdog::{alone, is_alone, skip};
+pub use jsoncomm_watchdog::{alone, is_alone, scaled, skip};
 
 /// Timeout of each wait in a test. A test that reaches it has failed.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Both kinds of socket, for tests that hold for either.
 pub const KINDS: [Kind; 2] = [Kind::Datagram, Kind::Seqpacket];

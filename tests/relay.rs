@@ -12,7 +12,7 @@ use jsoncomm::socket::Socket;
 use jsoncomm::{
     Call, CallError, Connection, Deferred, Fault, Kind, Limits, Message, Reply, Server,
 };
-use jsoncomm_tests::{KINDS, PATIENCE, Running, alone, assert_open_fds, open_fds};
+use jsoncomm_tests::{KINDS, PATIENCE, Running, alone, assert_open_fds, open_fds, scaled};
 
 #[derive(Debug, Message, PartialEq, thiserror::Error)]
 #[error("trouble {code}")]
@@ -203,7 +203,7 @@ fn a_relay_forwards_replies_errors_and_descriptors() {
 fn a_relay_serves_others_while_its_backend_does_not_reply() {
     alone!();
     for kind in KINDS {
-        let row = Row::start(kind, Duration::from_millis(40));
+        let row = Row::start(kind, scaled(Duration::from_millis(40)));
         let client = row.client();
         let waiting = client.start().never().unwrap();
         assert_eq!(client.here().unwrap(), 7);
@@ -251,11 +251,11 @@ fn a_relay_keeps_its_deadline_while_another_thread_waits_on_its_connection() {
     let (connection, mut far) = unanswered();
     far.set_timeout(Some(PATIENCE));
     let mut wait_for_call = || drop(far.receive::<Json<serde_json::Value>>().unwrap());
-    let row = Row::before(connection.with_timeout(Duration::from_millis(40)));
+    let row = Row::before(connection.with_timeout(scaled(Duration::from_millis(40))));
     let client = row.client();
     let waiting = client.start().never().unwrap();
     wait_for_call();
-    let other = connection.with_timeout(Duration::from_millis(80));
+    let other = connection.with_timeout(scaled(Duration::from_millis(80)));
     let other = std::thread::spawn(move || WorkClient::new(other).open("Cargo.toml"));
     wait_for_call();
     // A call started now does not wait for the other.

@@ -32,8 +32,9 @@ fn in_child(directory: &Path, start: impl FnOnce(PathBuf) -> Command, work: impl
         .output();
     let child = match child {
         Ok(child) => child,
-        // Some users have no access to the program.
-        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => return,
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+            return skip("a user has no access to the test's own program");
+        }
         Err(error) => panic!("{error}"),
     };
     let said = String::from_utf8_lossy(&child.stdout);

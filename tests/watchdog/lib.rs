@@ -154,15 +154,18 @@ pub fn skip(reason: &str) {
     written.expect("the file of skipped tests can be written");
 }
 
+/// Returns this time, times [`FACTOR`]: how long something takes that is not waited for on purpose.
+pub fn scaled(time: Duration) -> Duration {
+    let factor = env::var(FACTOR).ok();
+    let factor = factor.and_then(|text| text.parse::<u32>().ok());
+    time.saturating_mul(factor.unwrap_or(1).max(1))
+}
+
 /// Waits for the end of a test.
 fn wait(test: &str, receiver: &Receiver<Duration>) {
-    let factor: u32 = env::var(FACTOR)
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(1);
     let mut limit = LIMIT;
     loop {
-        let time = limit.saturating_mul(factor.max(1));
+        let time = scaled(limit);
         match receiver.recv_timeout(time) {
             Ok(other) => limit = other,
             Err(RecvTimeoutError::Disconnected) => return,
