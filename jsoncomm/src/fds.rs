@@ -298,7 +298,12 @@ impl Fds {
     /// Moves out the first descriptor, and shifts the others down by one index.
     pub(crate) fn take_front(&mut self) -> Option<OwnedFd> {
         let entries = &mut self.list.as_mut()?.entries;
-        (!entries.is_empty()).then(|| entries.remove(0).take())?
+        let front = (!entries.is_empty()).then(|| entries.remove(0).take())?;
+        if entries.is_empty() {
+            // Its memory is kept for the next list.
+            *self = Self::new();
+        }
+        front
     }
 }
 
@@ -399,6 +404,12 @@ mod tests {
         let short = three();
         assert_eq!((short.len(), capacity(&short)), (3, reused));
         assert!(short.list.as_ref().unwrap().discard.is_none());
+        let mut emptied = short;
+        for _ in 0..3 {
+            emptied.take_front().unwrap();
+        }
+        assert_eq!(capacity(&three()), reused, "an emptied list gives it back");
+        assert!(emptied.is_empty());
     }
 
     /// The number of a duplicate that is open across execve(2), as an inherited descriptor is.

@@ -9,12 +9,14 @@
 //! | part | subject |
 //! |---|---|
 //! | `cursor` | a position in a text, and what is read without a type: strings, numbers, whole values |
+//! | `brackets` | which brackets of a text are open |
 //! | `reader` | a [`Deserializer`](serde::Deserializer) that refuses repeated keys, inexact integers and deep nesting |
 //! | `writer` | a [`Serializer`](serde::Serializer) that refuses NaN, infinity and deep nesting |
 //! | `escape` | which bytes of a string need an escape |
 //! | `depth` | the depth and size of texts that are not read or written by type |
 //! | `error` | a cause and the path to the value that is to blame |
 
+mod brackets;
 mod cursor;
 mod depth;
 mod error;
@@ -22,6 +24,7 @@ mod escape;
 mod reader;
 mod writer;
 
+pub(crate) use brackets::Brackets;
 pub(crate) use cursor::Cursor;
 pub(crate) use depth::check_size;
 pub(crate) use error::Error;

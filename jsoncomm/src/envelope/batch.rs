@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::object::{ended, not_json};
 use super::{invalid, utf8};
 use crate::error::Fault;
-use crate::json::Cursor;
+use crate::json::{Brackets, Cursor};
 
 /// Returns true if a text can only be an array, if it is JSON.
 pub(crate) fn is_batch(text: &[u8]) -> bool {
@@ -18,7 +18,7 @@ pub(crate) fn is_batch(text: &[u8]) -> bool {
 /// array that is empty or has more than `limit` elements; reading ends at the first above it.
 pub(crate) fn split(text: &[u8], limit: usize) -> Result<Vec<Range<usize>>, Fault> {
     let mut at = Cursor::new(utf8(text)?);
-    let (mut elements, mut open) = (Vec::new(), Vec::new());
+    let (mut elements, mut open) = (Vec::new(), Brackets::default());
     at.over(b'[');
     while !at.over(b']') {
         if !elements.is_empty() && !at.over(b',') {

@@ -3,6 +3,7 @@
 //! Strings without escapes and unsigned integers, which is nearly all that comes, have functions of their own that look at
 //! eight bytes at a time.
 
+use super::Brackets;
 use super::escape::plain_front;
 use super::{BLANK, Error, error::Cause};
 use std::fmt;
@@ -169,11 +170,11 @@ impl<'t> Cursor<'t> {
 
     /// Steps over one value and returns its text. It is JSON, of any depth; keys may be repeated in it.
     pub(crate) fn skip(&mut self) -> Result<&'t str, Error> {
-        self.skip_with(&mut Vec::new())
+        self.skip_with(&mut Brackets::default())
     }
 
     /// Does what [`skip`](Self::skip) does, for many values in a row: `open` keeps its memory.
-    pub(crate) fn skip_with(&mut self, open: &mut Vec<u8>) -> Result<&'t str, Error> {
+    pub(crate) fn skip_with(&mut self, open: &mut Brackets) -> Result<&'t str, Error> {
         self.peek();
         let start = self.at;
         open.clear();
@@ -191,7 +192,7 @@ impl<'t> Cursor<'t> {
                 }
                 _ => self.skip_token()?,
             }
-            while open.last().is_some_and(|end| self.over(*end)) {
+            while open.last().is_some_and(|end| self.over(end)) {
                 open.pop();
             }
             let Some(end) = open.last() else {
@@ -200,7 +201,7 @@ impl<'t> Cursor<'t> {
             if !self.over(b',') {
                 return Err(self.syntax_error(NO_COMMA));
             }
-            self.skip_key_of(*end)?;
+            self.skip_key_of(end)?;
         }
     }
 

@@ -1,5 +1,6 @@
 //! Sending one message, in a memfd if it does not fit into a datagram.
 
+use std::borrow::Cow;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Instant;
 
@@ -186,9 +187,11 @@ impl Transport {
     /// Sends a text in a memfd.
     fn send_in_memfd(&self, message: Packet<'_>) -> OsResult<SendAttempt> {
         let payload = memfd::create(message.text)?;
-        let mut fds = Vec::with_capacity(message.fds.len() + 1);
-        fds.push(payload.as_fd());
-        fds.extend_from_slice(message.fds);
+        let first = [payload.as_fd()];
+        let fds = match message.fds {
+            [] => Cow::from(&first[..]),
+            others => [&first, others].concat().into(),
+        };
         let (to, wait) = (message.to, message.wait);
         sys::sendmsg(self.fd.as_fd(), MEMFD_MARKER, &fds, to, wait)?;
         Ok(SendAttempt::Sent)
