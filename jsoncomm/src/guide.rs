@@ -1,4 +1,5 @@
-//! Pages without code: the wire format, choosing socket kind and limits, coming from other libraries.
+//! Pages without code: the wire format, choosing socket kind and limits, coming from other libraries, and what versions
+//! keep.
 
 #[doc = include_str!("../guide/wire.md")]
 pub mod wire {}
@@ -8,3 +9,6 @@ pub mod choosing {}
 
 #[doc = include_str!("../guide/moving.md")]
 pub mod moving {}
+
+#[doc = include_str!("../guide/stability.md")]
+pub mod stability {}
