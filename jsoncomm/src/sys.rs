@@ -14,6 +14,7 @@ pub(crate) mod inject;
 pub(crate) mod limit;
 pub(crate) mod memfd;
 pub(crate) mod name;
+mod optional;
 pub(crate) mod process;
 pub(crate) mod socket;
 pub(crate) mod wait;

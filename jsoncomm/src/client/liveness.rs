@@ -14,7 +14,7 @@ impl Shared {
         let connector = self.connector.as_ref();
         let at_address = || connector.is_some_and(Connector::server_is_gone);
         // Some kernels and sandboxes do not report it.
-        let by_kernel = || diag::has_peer(transport.as_fd()).map(|has| !has).ok();
+        let by_kernel = || diag::has_peer(transport.as_fd()).map(|has| !has);
         transport.kind == Kind::Datagram && by_kernel().unwrap_or_else(at_address)
     }
 

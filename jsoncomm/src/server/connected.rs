@@ -90,7 +90,7 @@ impl<S> Connected<S> {
         context: &mut ServerContext,
     ) -> Self {
         let fd = transport.as_fd();
-        let pidfd = routes.pidfds.then(|| peer_pidfd(fd).ok()).flatten();
+        let pidfd = routes.pidfds.then(|| peer_pidfd(fd)).flatten();
         let peer = Peer::of_connection(fd, pidfd);
         let account = context.accounts.of(peer.as_ref().map(Peer::uid));
         let parked = account.room_to_close() == 0;
@@ -120,7 +120,7 @@ impl<S> Connected<S> {
     /// it is.
     pub(super) fn request_pidfd(&mut self) {
         let fd = self.as_fd();
-        let pidfd = peer_pidfd(fd).ok().filter(|_| !self.vouched_for);
+        let pidfd = peer_pidfd(fd).filter(|_| !self.vouched_for);
         if let Some(peer) = pidfd.and_then(|pidfd| Peer::of_connection(fd, Some(pidfd))) {
             self.writer.peer = Some(peer.credentials());
             self.peer = Some(peer);

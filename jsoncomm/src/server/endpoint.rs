@@ -179,7 +179,7 @@ impl<S> Endpoint<'_, S> {
     ///
     /// # Errors
     ///
-    /// [`Error::Os`] if [setsockopt(2)] fails, except on kernels that do not have the option.
+    /// [`Error::Os`] if [setsockopt(2)] fails, except where the kernel does not have the option or a sandbox forbids it.
     ///
     /// [setsockopt(2)]: https://man7.org/linux/man-pages/man2/setsockopt.2.html
     pub fn without_descriptors(self) -> Result<Self, Error> {

@@ -9,7 +9,7 @@
 
 #![allow(
     unsafe_code,
-    reason = "recvmsg(2), getsockopt(2), setsockopt(2), getsockname(2), dup3(2), fcntl(2) and pthread_atfork(3) without rustix"
+    reason = "recvmsg(2), getsockopt(2), setsockopt(2), getsockname(2), getrlimit(2), dup3(2), fcntl(2) and pthread_atfork(3) without rustix"
 )]
 
 use std::mem::{MaybeUninit, size_of, size_of_val};
@@ -19,9 +19,11 @@ use std::sync::{LazyLock, Mutex, OnceLock};
 
 use rustix::io::Errno;
 use rustix::net::addr::{SocketAddrArg, SocketAddrLen, SocketAddrOpaque};
+use rustix::process::Rlimit;
 
 use super::name::Name;
-use super::{OsError, OsResult, call, lock, none_if};
+use super::optional::Optional;
+use super::{OsResult, call, lock, none_if};
 
 /// Room for credentials (32), 253 descriptors (1032) and a pidfd (24), as `CMSG_SPACE` counts them. `u16` fits into
 /// `msg_controllen` of any C library: `size_t` in glibc, `socklen_t` in musl.
@@ -209,28 +211,35 @@ const SO_PASSRIGHTS: libc::c_int = 83;
 #[cfg(any(target_arch = "sparc", target_arch = "sparc64"))]
 const SO_PASSRIGHTS: libc::c_int = libc::SO_PASSRIGHTS;
 
+static REFUSE_RIGHTS: Optional = Optional::new("SO_PASSRIGHTS");
+static PASS_PIDFDS: Optional = Optional::new("SO_PASSPIDFD");
+static PEER_GROUPS: Optional = Optional::new("SO_PEERGROUPS");
+static PEER_PIDFD: Optional = Optional::new("SO_PEERPIDFD");
+
 /// Makes the kernel refuse descriptors sent to this socket, with `EPERM` for the sender (`SO_PASSRIGHTS` set to 0, since
-/// Linux 6.16). Sockets accepted from it later inherit the setting. Returns false if the kernel does not support it.
+/// Linux 6.16). Sockets accepted from it later inherit the setting. Returns false if the kernel or a sandbox does not support it.
 pub(crate) fn refuse_rights(socket: BorrowedFd<'_>) -> OsResult<bool> {
-    set_flag(socket, SO_PASSRIGHTS, 0)
+    let set = REFUSE_RIGHTS.call(|| set_flag(socket, SO_PASSRIGHTS, 0))?;
+    Ok(set.is_some())
 }
 
 /// Makes the kernel report the sending process with each message (`SO_PASSPIDFD`, since Linux 6.5), also with queued
-/// messages whose sender it knows. Returns false if the kernel does not support it.
+/// messages whose sender it knows. Returns false if the kernel or a sandbox does not support it.
 pub(crate) fn pass_pidfds(socket: BorrowedFd<'_>) -> OsResult<bool> {
-    set_flag(socket, libc::SO_PASSPIDFD, 1)
+    let set = PASS_PIDFDS.call(|| set_flag(socket, libc::SO_PASSPIDFD, 1))?;
+    Ok(set.is_some())
 }
 
-/// Sets a socket option to 0 or 1. Returns false if the kernel does not know the option.
-fn set_flag(socket: BorrowedFd<'_>, option: libc::c_int, value: libc::c_int) -> OsResult<bool> {
+/// Sets a socket option to 0 or 1.
+fn set_flag(socket: BorrowedFd<'_>, option: libc::c_int, value: libc::c_int) -> OsResult<()> {
     #[allow(clippy::cast_possible_truncation, reason = "4 fits")]
     let length = size_of::<libc::c_int>() as libc::socklen_t;
     let (fd, value) = (socket.as_raw_fd(), (&raw const value).cast());
-    let set = call("setsockopt", || {
+    call("setsockopt", || {
         // SAFETY: the kernel reads `length` bytes, the size of `value`, from it.
         check(unsafe { libc::setsockopt(fd, libc::SOL_SOCKET, option, value, length) })
-    });
-    Ok(none_if(Errno::NOPROTOOPT, set)?.is_some())
+    })?;
+    Ok(())
 }
 
 /// Returns what a call of the C library returned, or its error if that is -1.
@@ -266,32 +275,28 @@ pub(crate) const GROUPS_MAX: usize = 1024;
 /// Passes to `take` the peer's supplementary groups at the time it connected (`SO_PEERGROUPS`, since Linux 4.13).
 /// Unmapped groups are 65534.
 ///
-/// `ERANGE` if there are more than [`GROUPS_MAX`], `ENODATA` on a datagram socket, `ENOPROTOOPT` on an older kernel.
-pub(crate) fn peer_groups<T>(
-    socket: BorrowedFd<'_>,
-    take: impl FnOnce(&[u32]) -> T,
-) -> OsResult<T> {
+/// `None` if there are more than [`GROUPS_MAX`] (`ERANGE`), on a datagram socket (`ENODATA`), and on an older kernel.
+pub(crate) fn peer_groups<T>(socket: BorrowedFd<'_>, take: impl FnOnce(&[u32]) -> T) -> Option<T> {
     let mut groups = [0_u32; GROUPS_MAX];
-    let count = getsockopt(socket, libc::SO_PEERGROUPS, &mut groups)?;
-    Ok(take(groups.get(..count).unwrap_or_default()))
+    let count = PEER_GROUPS.call(|| getsockopt(socket, libc::SO_PEERGROUPS, &mut groups));
+    let count = count.ok().flatten()?;
+    Some(take(groups.get(..count).unwrap_or_default()))
 }
 
 /// Returns a pidfd of the peer's process, close-on-exec (`SO_PEERPIDFD`, since Linux 6.5; [pidfd_open(2)]).
 ///
-/// For a process that has ended it is `ESRCH`, `EINVAL` or a pidfd, depending on the kernel's version; `ENODATA` on a
-/// datagram socket, `ENOPROTOOPT` on an older kernel.
+/// For a process that has ended it is `None` (`ESRCH`, `EINVAL`) or a pidfd, depending on the kernel's version. `None` on a
+/// datagram socket (`ENODATA`) and on an older kernel.
 ///
 /// [pidfd_open(2)]: https://man7.org/linux/man-pages/man2/pidfd_open.2.html
-pub(crate) fn peer_pidfd(socket: BorrowedFd<'_>) -> OsResult<OwnedFd> {
+pub(crate) fn peer_pidfd(socket: BorrowedFd<'_>) -> Option<OwnedFd> {
     let mut pidfd = [u32::MAX];
-    getsockopt(socket, libc::SO_PEERPIDFD, &mut pidfd)?;
+    let read = PEER_PIDFD.call(|| getsockopt(socket, libc::SO_PEERPIDFD, &mut pidfd));
+    read.ok().flatten()?;
     // Negative if there is none.
-    let pidfd = RawFd::try_from(pidfd[0]).map_err(|_| OsError {
-        operation: "getsockopt",
-        errno: Errno::NODATA,
-    })?;
+    let pidfd = RawFd::try_from(pidfd[0]).ok()?;
     // SAFETY: the kernel has just installed this descriptor, and no other code has seen its number.
-    Ok(unsafe { OwnedFd::from_raw_fd(pidfd) })
+    Some(unsafe { OwnedFd::from_raw_fd(pidfd) })
 }
 
 /// Reads a socket option ([getsockopt(2)]) into `values`; returns how many of them the kernel wrote.
@@ -306,6 +311,35 @@ fn getsockopt(socket: BorrowedFd<'_>, option: libc::c_int, values: &mut [u32]) -
         check(unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, option, values, &raw mut length) })
     })?;
     Ok(usize::try_from(length).unwrap_or(0) / size_of::<u32>())
+}
+
+/// What a process may have only so much of ([getrlimit(2)]).
+///
+/// [getrlimit(2)]: https://man7.org/linux/man-pages/man2/getrlimit.2.html
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Limited {
+    /// Open descriptors (`RLIMIT_NOFILE`).
+    Descriptors,
+    /// Bytes in a file that it writes (`RLIMIT_FSIZE`).
+    FileSize,
+}
+
+/// Returns the limits of this process. Fails if a sandbox forbids to ask, which rustix takes for impossible.
+pub(crate) fn getrlimit(of: Limited) -> OsResult<Rlimit> {
+    let resource = match of {
+        Limited::Descriptors => libc::RLIMIT_NOFILE,
+        Limited::FileSize => libc::RLIMIT_FSIZE,
+    };
+    let (rlim_cur, rlim_max) = (libc::RLIM_INFINITY, libc::RLIM_INFINITY);
+    let mut limit = libc::rlimit { rlim_cur, rlim_max };
+    call("getrlimit", || {
+        // SAFETY: the C library writes one `struct rlimit` to `limit`.
+        check(unsafe { libc::getrlimit(resource, &raw mut limit) })
+    })?;
+    // 32 bits wide in some C libraries.
+    let finite = |limit| (limit != libc::RLIM_INFINITY).then_some(limit as _);
+    let (current, maximum) = (finite(limit.rlim_cur), finite(limit.rlim_max));
+    Ok(Rlimit { current, maximum })
 }
 
 /// Returns how much of what the socket has sent is unread, in bytes of kernel memory (`SIOCOUTQ`, [unix(7)]): 0 once its

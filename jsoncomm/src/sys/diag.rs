@@ -2,12 +2,14 @@
 //!
 //! [sock_diag(7)]: https://man7.org/linux/man-pages/man7/sock_diag.7.html
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink};
 
-use super::{OsResult, call};
+use super::optional::Optional;
+use super::socket::{Kind, socket};
+use super::{OsError, OsResult, call};
 
 /// `SOCK_DIAG_BY_FAMILY`, of request and response.
 const BY_FAMILY: u16 = 20;
@@ -30,9 +32,29 @@ const ATTRIBUTE: usize = 4;
 /// the result is right even if another socket has taken the peer's name, or if the name was removed while the peer is
 /// open. Sends nothing to the peer and leaves its queue alone. Never waits.
 ///
-/// Five system calls. Fails if the kernel is built without `CONFIG_UNIX_DIAG`, if a sandbox forbids netlink, and after
-/// the process has moved to another network namespace.
-pub(crate) fn has_peer(socket: BorrowedFd<'_>) -> OsResult<bool> {
+/// Five system calls. `None` if the kernel is built without `CONFIG_UNIX_DIAG` (since Linux 3.3) or a sandbox forbids netlink,
+/// which costs no system calls from then on, and for the sockets of another network namespace.
+pub(crate) fn has_peer(socket: BorrowedFd<'_>) -> Option<bool> {
+    static SOCK_DIAG: Optional = Optional::new("sock_diag");
+    let peer = SOCK_DIAG.call(|| match find_peer(socket) {
+        Err(error) if error.errno == Errno::NOENT && !has_unix_diag() => Err(OsError {
+            errno: Errno::OPNOTSUPP,
+            ..error
+        }),
+        result => result,
+    });
+    peer.ok().flatten().map(|inode| inode != 0)
+}
+
+/// Returns false if the kernel does not know a socket that there is. Each question makes it look for a module then.
+fn has_unix_diag() -> bool {
+    let own = socket(Kind::Datagram);
+    own.is_ok_and(|own| find_peer(own.as_fd()).is_ok())
+}
+
+/// Returns the inode of the peer: 0 if it has been closed or there is none. `ENOENT` if the kernel does not find the socket,
+/// or can find none.
+fn find_peer(socket: BorrowedFd<'_>) -> OsResult<u32> {
     let inode = call("fstat", || {
         let inode = rustix::fs::fstat(socket)?.st_ino;
         u32::try_from(inode).map_err(|_| Errno::OVERFLOW)
@@ -50,11 +72,10 @@ pub(crate) fn has_peer(socket: BorrowedFd<'_>) -> OsResult<bool> {
     })?;
     let mut buffer = [0; 256];
     // The response is queued before send returns.
-    let peer = call("recv", || {
+    call("recv", || {
         let (length, _) = rustix::net::recv(&netlink, &mut buffer, RecvFlags::DONTWAIT)?;
-        peer_inode(buffer.get(..length).unwrap_or_default()).ok_or(Errno::OPNOTSUPP)
-    })?;
-    Ok(peer != 0)
+        peer_inode(buffer.get(..length).unwrap_or_default()).ok_or(Errno::NOENT)
+    })
 }
 
 /// Writes a `struct nlmsghdr` and a `struct unix_diag_req` about one socket.
@@ -104,11 +125,11 @@ mod tests {
     use super::super::name::Name;
     use super::super::socket::{self, Kind};
     use super::*;
-    use std::os::fd::{AsFd, OwnedFd};
+    use std::os::fd::OwnedFd;
 
     /// Calls [`has_peer`]; `None` where the kernel does not support it.
     fn look(socket: &OwnedFd) -> Option<bool> {
-        has_peer(socket.as_fd()).ok()
+        has_peer(socket.as_fd())
     }
 
     fn bound(name: &Name) -> OwnedFd {

@@ -4,7 +4,7 @@
 //! is not made.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use rustix::io::Errno;
@@ -24,13 +24,15 @@ struct State {
     plan: Option<Plan>,
     counts: BTreeMap<&'static str, usize>,
     failed: usize,
+    /// The optional calls that are missing ([`super::optional`]).
+    missing: BTreeSet<&'static str>,
 }
 
 thread_local! {
     static STATE: RefCell<State> = RefCell::default();
 }
 
-/// Resets the counts and sets which calls fail.
+/// Resets the counts, forgets which optional calls are missing, and sets which calls fail.
 pub(crate) fn begin(plan: Option<Plan>) {
     STATE.set(State {
         plan,
@@ -51,6 +53,16 @@ pub(crate) fn counts() -> BTreeMap<&'static str, usize> {
 /// Returns how many calls have failed as planned.
 pub(crate) fn failed() -> usize {
     STATE.with_borrow(|state| state.failed)
+}
+
+/// Returns true if an optional call was missing since [`begin`].
+pub(super) fn is_missing(optional: &'static str) -> bool {
+    STATE.with_borrow(|state| state.missing.contains(optional))
+}
+
+/// Remembers that an optional call is missing.
+pub(super) fn set_missing(optional: &'static str) {
+    STATE.with_borrow_mut(|state| state.missing.insert(optional));
 }
 
 /// Counts a call that is about to be made, or fails in its place.

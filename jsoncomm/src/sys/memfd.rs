@@ -5,9 +5,14 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use rustix::buffer::spare_capacity;
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::io::Errno;
-use rustix::process::{Resource, getrlimit};
 
+use super::control::{Limited, getrlimit};
+use super::optional::Optional;
 use super::{OsError, OsResult, call, retry};
+
+/// Nobody can execute such a memfd (`MFD_NOEXEC_SEAL`, since Linux 6.3). Where `vm.memfd_noexec` is 2, some kernels refuse
+/// any other.
+static NOEXEC: Optional = Optional::new("MFD_NOEXEC_SEAL").unknown_if(Errno::INVAL);
 
 /// Makes a sealed memfd that contains `bytes` from offset 0 ([memfd_create(2)]).
 ///
@@ -17,14 +22,24 @@ use super::{OsError, OsResult, call, retry};
 /// [getrlimit(2)]: https://man7.org/linux/man-pages/man2/getrlimit.2.html
 /// [memfd_create(2)]: https://man7.org/linux/man-pages/man2/memfd_create.2.html
 pub(crate) fn create(bytes: &[u8]) -> OsResult<OwnedFd> {
-    let limit = getrlimit(Resource::Fsize).current;
-    let fd = call("memfd_create", || {
-        if limit.is_some_and(|limit| bytes.len() as u64 > limit) {
-            return Err(Errno::FBIG);
-        }
-        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-        rustix::fs::memfd_create("jsoncomm", flags)
-    })?;
+    let limit = getrlimit(Limited::FileSize).ok();
+    let limit = limit.and_then(|limit| limit.current);
+    if limit.is_some_and(|limit| bytes.len() as u64 > limit) {
+        return Err(OsError {
+            operation: "memfd_create",
+            errno: Errno::FBIG,
+        });
+    }
+    let make = |flags| {
+        call("memfd_create", || {
+            rustix::fs::memfd_create("jsoncomm", flags)
+        })
+    };
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let fd = match NOEXEC.call(|| make(flags | MemfdFlags::NOEXEC_SEAL))? {
+        Some(fd) => fd,
+        None => make(flags)?,
+    };
     let mut offset = 0;
     while let Some(rest @ [_, ..]) = bytes.get(offset..) {
         offset += retry("pwrite", || {

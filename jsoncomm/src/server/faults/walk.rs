@@ -32,6 +32,7 @@ fn errnos(call: &str) -> &'static [Errno] {
         "flock" => &[E::INTR, E::NOLCK, E::OPNOTSUPP],
         "fstat" | "fstatat" | "stat" => &[E::NOMEM, E::ACCESS, E::IO],
         "getpeername" | "getsockname" => &[E::NOBUFS],
+        "getrlimit" => &[E::PERM, E::NOSYS],
         "getsockopt" => &[E::NOBUFS, E::NOMEM, E::NOPROTOOPT, E::ACCESS, E::MFILE, E::NODATA, E::RANGE],
         "ioctl" => &[E::NOMEM, E::ACCESS],
         "listen" => &[E::ADDRINUSE, E::ACCESS],
