@@ -99,12 +99,8 @@ fn every_test_program_has_a_watchdog() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let packages = ["tests", "tests/compile"].map(|package| root.join(package));
     let programs = packages.iter().flat_map(|package| programs_of(package));
-    let crates = [
-        "jsoncomm/src/lib.rs",
-        "jsoncomm-derive/src/lib.rs",
-        "jsoncomm-cli/src/main.rs",
-        "jsoncomm-cli/tests/commands/main.rs",
-    ];
+    // The tests inside jsoncomm-derive and jsoncomm-cli are published, and wait for nothing.
+    let crates = ["jsoncomm/src/lib.rs", "jsoncomm-cli/tests/commands/main.rs"];
     for path in programs.chain(crates.map(|path| root.join(path))) {
         let text = fs::read_to_string(&path).unwrap();
         let watched = "#[macro_use]\nextern crate jsoncomm_watchdog;\n";

@@ -2,10 +2,6 @@
 //!
 //! Each command has its own file. Every error is a [`Problem`], which is printed here and determines the exit status.
 
-#[cfg(test)]
-#[macro_use]
-extern crate jsoncomm_watchdog;
-
 mod address;
 mod args;
 mod bench;

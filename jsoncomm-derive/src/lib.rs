@@ -3,10 +3,6 @@
 //! A macro goes through one module after another: `attr` reads attributes, `ast` reads the type or trait, `check` reports
 //! what is wrong with it, `expand` writes the code. Errors are collected in `ctxt`.
 
-#[cfg(test)]
-#[macro_use]
-extern crate jsoncomm_watchdog;
-
 mod ast;
 mod attr;
 mod check;

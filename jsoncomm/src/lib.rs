@@ -38,7 +38,7 @@
 #[cfg(test)]
 extern crate self as jsoncomm;
 
-#[cfg(test)]
+#[cfg(all(test, repository))]
 #[macro_use]
 extern crate jsoncomm_watchdog;
 

@@ -57,7 +57,7 @@ mod endpoint;
 mod event_loop;
 #[cfg(all(test, feature = "derive"))]
 mod faults;
-#[cfg(all(test, feature = "derive"))]
+#[cfg(all(test, repository, feature = "derive"))]
 mod forked;
 mod lingering;
 mod listener;

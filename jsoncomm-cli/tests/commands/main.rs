@@ -1,5 +1,6 @@
 //! The command as a shell has it: real processes, their output and exit status.
 
+#![cfg(repository)]
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,

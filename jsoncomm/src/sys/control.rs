@@ -472,7 +472,7 @@ pub(crate) fn forks() -> Option<u32> {
 /// Forks this process (fork(2)). Returns the child's id, and `None` in the child, which has to call [`end_child`].
 ///
 /// For tests that are alone in their process: the child has this thread only, and locks held by others stay held.
-#[cfg(test)]
+#[cfg(all(test, repository))]
 pub(crate) fn fork() -> Option<i32> {
     // SAFETY: the C library takes care of its own locks, and the caller of those of Rust: no other thread runs that
     // holds one which the child uses.
@@ -482,7 +482,7 @@ pub(crate) fn fork() -> Option<i32> {
 }
 
 /// Exits a child without running the parent's exit handlers.
-#[cfg(test)]
+#[cfg(all(test, repository))]
 pub(crate) fn end_child(well: bool) -> ! {
     // SAFETY: it ends the process and touches none of its memory.
     unsafe { libc::_exit(i32::from(!well)) }
