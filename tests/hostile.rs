@@ -204,13 +204,18 @@ impl Fixture {
     }
 
     fn with(kind: Kind, state: State) -> Self {
+        Self::limited(kind, state, Limits::default().message)
+    }
+
+    /// Starts one with this limit of bytes in a message.
+    fn limited(kind: Kind, state: State, message: usize) -> Self {
         handlers::quiet();
         servers_are_gone();
         let before = open_fds();
         let mut limits = Limits::default();
         // Higher than by default: the hostile client sends many of both.
         (limits.malformed, limits.descriptors) = (usize::MAX, 253);
-        limits.user_descriptors = usize::MAX;
+        (limits.user_descriptors, limits.message) = (usize::MAX, message);
         let server = Running::with_limits(limits, kind, state, |endpoint| {
             endpoint.serve::<dyn Vault>().handle::<Ask>()
         });

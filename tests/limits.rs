@@ -5,6 +5,7 @@ mod in_flight;
 mod users;
 mod waiting;
 
+use std::convert::Infallible;
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -201,7 +202,7 @@ fn a_message_is_received_up_to_the_limit_and_refused_above() {
                             .is_some_and(|text| text.len() > size / 2)
                     );
                 } else {
-                    assert_eq!(reply["id"], Value::Null, "{size} of {limit}");
+                    assert_eq!(reply["id"], 5, "{size} of {limit}");
                     assert_eq!(reply["error"]["code"], Fault::INVALID_REQUEST);
                 }
             }
@@ -279,6 +280,41 @@ fn a_client_sends_and_receives_messages_up_to_its_own_limit() {
         assert_eq!(probe.echo("x".repeat(800)).unwrap().len(), 800);
         let (_, counts) = server.stop();
         assert_eq!(counts.received, 4, "a message above the limit is not sent");
+    }
+}
+
+#[test]
+fn a_call_or_reply_above_the_limit_of_the_other_end_ends_beside_others_in_flight() {
+    alone!();
+    /// Too large for one datagram, so that it travels in a memfd.
+    const LARGE: usize = 5 << 20;
+    for kind in KINDS {
+        for size in [1000, LARGE] {
+            let mut limits = Limits::default();
+            limits.message = size;
+            let server = serve(kind, limits);
+            let connection = server.connect();
+            connection.set_message_limit(2 * size);
+            let kept = connection.start::<String, Infallible>("test.kept.keep", &());
+            let probe = ProbeClient::new(connection.clone());
+            let error = probe.echo("x".repeat(size)).unwrap_err();
+            let CallError::Fault(fault) = error else {
+                panic!("{kind:?} {size}: {error:?}");
+            };
+            assert_eq!(fault.code, Fault::INVALID_REQUEST);
+            // And the other way round.
+            connection.set_message_limit(size / 2);
+            let error = probe.make(size / 2).unwrap_err();
+            assert!(
+                matches!(error, CallError::Io(Error::TooLarge { .. })),
+                "{kind:?} {size}: {error:?}"
+            );
+            let released: Result<String, _> =
+                connection.call::<_, Infallible>("test.kept.release", &[2]);
+            assert_eq!(released.unwrap(), "released");
+            assert_eq!(kept.unwrap().wait().unwrap(), "xx");
+            server.stop();
+        }
     }
 }
 

@@ -39,10 +39,10 @@ pub const DATAGRAM_MAX: usize = 4_263_616;
 pub struct Limits {
     /// Bytes of one JSON text, sent or received, inline or in a memfd. Default 1 MiB.
     ///
-    /// A message is held in memory whole. A longer one is not sent, or is refused without having been read: with
-    /// [`Fault::INVALID_REQUEST`](crate::Fault::INVALID_REQUEST) and no id, and it counts as [`malformed`](Limits::malformed). A
-    /// client whose other calls are in flight cannot tell which call that is, so the call ends at its deadline. Give clients
-    /// the limit of their server with [`set_message_limit`](crate::Connection::set_message_limit): the call then fails at once.
+    /// A message is held in memory whole. A longer one is not sent, or is refused: with
+    /// [`Fault::INVALID_REQUEST`](crate::Fault::INVALID_REQUEST), and it counts as [`malformed`](Limits::malformed). Only its
+    /// first 4 KiB are looked at, for the id. A caller that writes the id behind larger arguments gets the fault without it,
+    /// and can only tell which call it is for if no other is in flight.
     pub message: usize,
     /// Arrays and objects open at once in a JSON text, sent or received. Default 64, clamped to 3..=127.
     ///

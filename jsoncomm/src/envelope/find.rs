@@ -68,6 +68,10 @@ pub(crate) fn kind_of(text: &[u8]) -> MessageKind {
         let Ok(value) = members.raw() else {
             break false;
         };
+        if members.is_at_end() {
+            // A number may go on where the text was cut off.
+            break false;
+        }
         if name == "id" && id.is_none() {
             id = Some(Id::from_json(value).map(Id::into_owned));
         }

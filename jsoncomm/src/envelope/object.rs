@@ -79,6 +79,11 @@ impl<'t> ObjectReader<'t> {
         self.at.skip().map_err(not_json)
     }
 
+    /// Returns true if no text is left, not even the end of the object.
+    pub(super) fn is_at_end(&self) -> bool {
+        self.at.rest().is_empty()
+    }
+
     /// Skips the value of an unknown member, with every check.
     pub(super) fn skip(&mut self) -> Result<(), Fault> {
         let skipped = message::skip_front(self.at.rest(), Depth::MAX);
@@ -123,7 +128,8 @@ pub(super) fn find<'t>(object: &'t str, name: &str) -> Option<&'t str> {
     while let Some(next) = members.next_name().ok()? {
         let value = members.raw().ok()?;
         if next == name {
-            return Some(value);
+            // A number may go on where the text was cut off.
+            return Some(value).filter(|_| !members.is_at_end());
         }
     }
     None

@@ -159,7 +159,8 @@ fn every_integer_and_string_is_an_id_and_is_echoed() {
 fn the_id_is_found_in_an_invalid_message() {
     let text = br#"{"jsonrpc":"2.0","method":5,"id":9}"#;
     assert_eq!(find_id(text), Some(Id::Number(9)));
-    assert_eq!(find_id(b"{\"id\":9"), Some(Id::Number(9)));
+    assert_eq!(find_id(b"{\"id\":9,"), Some(Id::Number(9)));
+    assert_eq!(find_id(b"{\"id\":9"), None, "it may have been 90");
     assert_eq!(find_id(b"{\"id\":"), None);
     assert_eq!(find_id(b"nope"), None);
 }
@@ -183,6 +184,10 @@ fn a_call_a_notification_and_a_response_are_told_apart_without_an_envelope() {
         (r#"{"id":7,"method":"m","bad"#, call()),
         (r#"{"result":1,"method":"m","id":7}"#, call()),
         (r#"{"id":7,"id":8}"#, call()),
+        // Cut off behind the id, or perhaps within it.
+        (r#"{"id":7,"#, call()),
+        (r#"{"id":7"#, MessageKind::Unknown),
+        (r#"{"params":{"id":7,"x"#, MessageKind::Unknown),
         (r#"{"id":7,"error":1,"bad"#, MessageKind::Response),
         (r#"{"result":1,"id":[]}"#, MessageKind::Response),
         (

@@ -46,18 +46,19 @@ impl Inbox {
         }
     }
 
-    /// Returns the text of the datagram that was received last; empty if it is lost.
+    /// Returns the text of the datagram that was received last: its beginning if it is too large, and nothing if it is
+    /// lost.
     pub(crate) fn text(&self, datagram: &Datagram) -> &[u8] {
         match datagram.text {
             TextLocation::Inline(length) => self.datagram.get(..length).unwrap_or_default(),
-            TextLocation::Memfd => &self.memfd_text,
+            TextLocation::Memfd | TextLocation::Head => &self.memfd_text,
             TextLocation::Lost => &[],
         }
     }
 
     /// Takes the text of the datagram that was received last, without spare capacity.
     pub(crate) fn take_text(&mut self, datagram: &Datagram) -> Vec<u8> {
-        if datagram.is_from_memfd() {
+        if !matches!(datagram.text, TextLocation::Inline(_)) {
             let mut text = std::mem::take(&mut self.memfd_text);
             // The buffer may have held a larger text before, and is accounted by its length.
             text.shrink_to_fit();

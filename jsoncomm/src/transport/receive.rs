@@ -36,9 +36,14 @@ pub(super) enum TextLocation {
     Inline(usize),
     /// In the buffer for texts from a memfd.
     Memfd,
+    /// Too large: only its beginning is there, in the buffer for texts from a memfd.
+    Head,
     /// Nowhere: the datagram is damaged.
     Lost,
 }
+
+/// Bytes of a text that is too large which are read all the same: whose reply it is, or which call, stands there.
+const HEAD: usize = 4096;
 
 impl Datagram {
     /// Returns true if the message is an undamaged text without descriptors, and was not in a memfd.
@@ -142,6 +147,10 @@ impl Transport {
         let limit = self.bounds.message;
         let size = length as u64;
         let fetched = if length > limit {
+            let received = length.min(inbox.datagram.len());
+            let head = inbox.datagram.get(..HEAD.min(received));
+            inbox.memfd_text.clear();
+            inbox.memfd_text.extend_from_slice(head.unwrap_or_default());
             Err(Error::TooLarge { size, limit })
         } else if inbox.datagram.len() < length {
             Err(Error::Truncated { length })
@@ -155,8 +164,14 @@ impl Transport {
         datagram.text = match fetched {
             Ok(()) => TextLocation::Memfd,
             Err(error) => {
+                let is_too_large = matches!(error, Error::TooLarge { .. });
                 datagram.damage = Some(error);
-                TextLocation::Lost
+                if is_too_large {
+                    trim_to_characters(&mut inbox.memfd_text);
+                    TextLocation::Head
+                } else {
+                    TextLocation::Lost
+                }
             }
         };
     }
@@ -175,7 +190,10 @@ impl Transport {
         let size = size.ok_or_else(|| bad("descriptor 0 with the text is no memfd", None))?;
         let limit = self.bounds.message;
         let length = usize::try_from(size).ok().filter(|size| *size <= limit);
-        let length = length.ok_or(Error::TooLarge { size, limit })?;
+        let Some(length) = length else {
+            memfd::read(payload, HEAD, &mut inbox.memfd_text).map_err(unreadable)?;
+            return Err(Error::TooLarge { size, limit });
+        };
         memfd::read(payload, length, &mut inbox.memfd_text).map_err(unreadable)?;
         let payload = datagram.fds.take_front();
         payload.into_iter().for_each(|fd| datagram.payload.put(fd));
@@ -204,6 +222,15 @@ impl Transport {
                 outcome => return Ok(outcome),
             }
             now = Instant::now();
+        }
+    }
+}
+
+/// Removes a character at the end of which bytes are missing.
+fn trim_to_characters(text: &mut Vec<u8>) {
+    if let Err(error) = std::str::from_utf8(text) {
+        if error.error_len().is_none() {
+            text.truncate(error.valid_up_to());
         }
     }
 }
