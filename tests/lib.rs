@@ -26,6 +26,8 @@ use jsoncomm::socket::{Listener, Socket};
 use jsoncomm::{Connection, Error, Kind};
 use jsoncomm::{Limits, Server};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::io::pwrite;
 use rustix::net::sockopt::{Timeout, set_socket_linger, set_socket_timeout};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use tempfile::TempDir;
@@ -320,6 +322,35 @@ pub fn send_raw(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::
         SendFlags::NOSIGNAL,
     )?;
     Ok(())
+}
+
+/// The datagram whose text is in the memfd that it carries as descriptor 0.
+pub const SPILLED: &str = "<args-via-fd>";
+
+/// Returns a memfd that contains this.
+///
+/// # Panics
+///
+/// When it cannot be made.
+pub fn memfd(text: &[u8]) -> OwnedFd {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let fd = memfd_create("test", flags).expect("a memfd");
+    assert_eq!(pwrite(&fd, text, 0).expect("room in memory"), text.len());
+    fd
+}
+
+/// Sends a text unchanged, in a memfd if it is too large for a datagram of older kernels.
+///
+/// # Errors
+///
+/// As of [`send_raw`].
+pub fn send_text(socket: impl AsFd, text: &str, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    if text.len() <= 100_000 {
+        return send_raw(socket, text.as_bytes(), fds);
+    }
+    let memfd = memfd(text.as_bytes());
+    let all = [&[memfd.as_fd()], fds].concat();
+    send_raw(socket, SPILLED.as_bytes(), &all)
 }
 
 /// A descriptor whose last close(2) blocks.

@@ -17,8 +17,8 @@ use jsoncomm::socket::Socket;
 use jsoncomm::stream::{Items, StreamSender};
 use jsoncomm::{Call, CallError, Connection, Deferred, Error, Kind, Message, Reply, Stream};
 use jsoncomm_tests::{
-    KINDS, PATIENCE, Running, Slow, alone, assert_open_fds, nested, open_fds, pair, send_raw,
-    wait_until,
+    KINDS, PATIENCE, Running, Slow, alone, assert_open_fds, nested, open_fds, pair, scaled,
+    send_raw, wait_until,
 };
 
 /// Some calls get their reply at once, some when another call is made.
@@ -403,7 +403,7 @@ fn a_callback_runs_for_each_item_while_its_thread_waits() {
             true
         });
         let hasty = connection.with_timeout(Duration::from_millis(20));
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + scaled(PATIENCE);
         let count = loop {
             assert!(Instant::now() < until);
             // The items are not queued until it returns.

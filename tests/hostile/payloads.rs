@@ -4,23 +4,15 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::fs::{CWD, FileType, MemfdFlags, Mode, OFlags, SealFlags};
-use rustix::fs::{ftruncate, memfd_create, mknodat, open};
+use rustix::fs::{CWD, FileType, Mode, OFlags, SealFlags};
+use rustix::fs::{ftruncate, mknodat, open};
 use rustix::io::pwrite;
 use rustix::net::sockopt::{set_socket_send_buffer_size, socket_send_buffer_size};
 
 use super::closing::{HOUR, send};
 use super::*;
 use jsoncomm::socket::DATAGRAM_MAX;
-use jsoncomm_tests::nested;
-
-const SPILLED: &str = "<args-via-fd>";
-
-fn memfd(text: &[u8]) -> OwnedFd {
-    let fd = memfd_create("test", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
-    assert_eq!(pwrite(&fd, text, 0).unwrap(), text.len());
-    fd
-}
+use jsoncomm_tests::{SPILLED, memfd, nested};
 
 /// Returns an empty pipe, on which a reader would block.
 fn fifo(directory: &std::path::Path) -> OwnedFd {

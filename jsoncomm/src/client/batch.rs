@@ -190,7 +190,7 @@ mod tests {
     use std::time::Duration;
 
     /// The deadline of each wait.
-    const PATIENCE: Duration = Duration::from_secs(20);
+    const PATIENCE: Duration = Duration::from_secs(60);
 
     fn text(batch: &mut Batch) -> String {
         batch.send(|text| String::from_utf8(text.to_vec()).unwrap())

@@ -399,7 +399,7 @@ mod tests {
     use std::sync::mpsc::{Receiver, channel};
 
     /// The deadline of each wait.
-    const PATIENCE: Duration = Duration::from_secs(20);
+    const PATIENCE: Duration = Duration::from_secs(60);
 
     const HOUR: Duration = Duration::from_secs(3600);
     const PAUSE: Duration = Duration::from_millis(1);

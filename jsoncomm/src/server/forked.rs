@@ -34,7 +34,7 @@ use crate::transport::Kind;
 const KINDS: [Kind; 2] = [Kind::Datagram, Kind::Seqpacket];
 
 /// The deadline of each wait.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 #[crate::service(name = "forked")]
 trait Counter {

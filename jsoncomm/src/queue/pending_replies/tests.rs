@@ -208,7 +208,7 @@ impl Drop for LocksOnDrop {
 
 #[test]
 fn the_destructor_of_a_cancel_callback_may_call_back() {
-    const PATIENCE: Duration = Duration::from_secs(20);
+    const PATIENCE: Duration = Duration::from_secs(60);
     let (done, all_done) = channel();
     std::thread::spawn(move || {
         let pending = Arc::new(pending().0);
