@@ -11,7 +11,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 
 use jsoncomm::{Call, CallError, Endpoint, Fault, Kind, Limits, Peer, Server};
 use jsoncomm_tests::{
-    KINDS, PATIENCE, Running, alone, assert_open_fds, can_be_others, open_fds, skip,
+    KINDS, PATIENCE, Running, alone, assert_open_fds, can_be_others, has_linux, open_fds, skip,
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::Value;
@@ -151,15 +151,6 @@ fn process_of(pidfd: BorrowedFd<'_>) -> i64 {
     let info = std::fs::read_to_string(info).unwrap();
     let pid = info.lines().find_map(|line| line.strip_prefix("Pid:"));
     pid.unwrap().trim().parse().unwrap()
-}
-
-/// Returns true if the kernel has this version or a later one.
-fn has_linux(version: (u32, u32)) -> bool {
-    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
-    let mut numbers = release
-        .split(['.', '-'])
-        .map_while(|part| part.parse().ok());
-    (numbers.next().unwrap(), numbers.next().unwrap()) >= version
 }
 
 #[test]

@@ -61,6 +61,17 @@ pub fn can_be_others() -> bool {
     can
 }
 
+/// Returns true if the kernel has this version or a later one.
+pub fn has_linux(version: (u32, u32)) -> bool {
+    let kernel = rustix::system::uname();
+    let release = kernel.release().to_string_lossy().into_owned();
+    let numbers = release
+        .split(['.', '-'])
+        .map_while(|part| part.parse().ok());
+    let mut numbers = numbers.fuse();
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= version
+}
+
 /// Counts the open descriptors of this process, without those that a thread, of the test harness for example, has open
 /// for a moment.
 ///

@@ -22,6 +22,8 @@ mod limits;
 #[cfg(test)]
 mod observe;
 #[cfg(test)]
+mod refused;
+#[cfg(test)]
 mod shutdown;
 #[cfg(test)]
 mod strangers;

@@ -92,7 +92,7 @@ fn means_missing(errno: Errno) -> bool {
 #[cfg(test)]
 mod tests {
     use super::super::control::{self, Wait};
-    use super::super::socket::{Kind, sendmsg, socketpair};
+    use super::super::socket::{Kind, raise_sndbuf, sendmsg, socketpair};
     use super::super::{diag, inject, memfd};
     use super::*;
     use crate::sys::inject::Plan;
@@ -118,7 +118,7 @@ mod tests {
     /// What is optional, and the call that asks for it. The result is whether it is there.
     type Case = (&'static str, fn(BorrowedFd<'_>) -> OsResult<bool>);
 
-    const CASES: [Case; 5] = [
+    const CASES: [Case; 6] = [
         ("setsockopt", control::refuse_rights),
         ("setsockopt", control::pass_pidfds),
         ("getsockopt", |fd| Ok(control::peer_pidfd(fd).is_some())),
@@ -126,11 +126,11 @@ mod tests {
             Ok(control::peer_groups(fd, |_| ()).is_some())
         }),
         ("socket", |fd| Ok(diag::has_peer(fd).is_some())),
+        ("setsockopt", |fd| Ok(raise_sndbuf(fd, 250_000)? >= 250_000)),
     ];
 
     #[test]
     fn what_is_missing_is_tried_once_and_is_no_error() {
-        let (left, _right) = socketpair(Kind::Seqpacket).unwrap();
         for (call, optional) in CASES {
             for errno in [
                 Errno::PERM,
@@ -140,6 +140,7 @@ mod tests {
                 Errno::PROTONOSUPPORT,
                 Errno::OPNOTSUPP,
             ] {
+                let (left, _right) = socketpair(Kind::Seqpacket).unwrap();
                 let found = ask(call, errno, || optional(left.as_fd()));
                 assert_eq!(found, ([Ok(false); 2], 1, false), "{call}: {errno}");
             }
@@ -149,9 +150,9 @@ mod tests {
 
     #[test]
     fn a_lack_of_descriptors_or_memory_is_not_remembered() {
-        let (left, _right) = socketpair(Kind::Seqpacket).unwrap();
         for (call, optional) in CASES {
             for errno in [Errno::MFILE, Errno::NOMEM] {
+                let (left, _right) = socketpair(Kind::Seqpacket).unwrap();
                 let (answers, made, asked_again) = ask(call, errno, || optional(left.as_fd()));
                 assert!(!answers.contains(&Ok(true)), "{call}: {errno}");
                 assert_eq!((made, asked_again), (2, true), "{call}: {errno}");

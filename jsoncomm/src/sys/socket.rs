@@ -20,6 +20,7 @@ pub(crate) use rustix::net::{Shutdown, SocketType};
 
 use super::control::Wait;
 use super::name::Name;
+use super::optional::Optional;
 use super::{OsError, OsResult, call, call_io, none_if};
 
 /// The two kinds of unix socket. Same API, same wire format, same speed.
@@ -223,7 +224,10 @@ pub(crate) fn shut_down(socket: BorrowedFd<'_>, how: Shutdown) -> OsResult<()> {
     call("shutdown", || net::shutdown(socket, how))
 }
 
-/// Raises `SO_SNDBUF` as near to `bytes` as the system allows, and returns the resulting size.
+/// Without it, messages that exceed the system's default travel in a memfd.
+static SNDBUF: Optional = Optional::new("SO_SNDBUF");
+
+/// Raises `SO_SNDBUF` as near to `bytes` as the system or a sandbox allows, and returns the resulting size.
 ///
 /// The kernel doubles the size asked for, up to twice `net.core.wmem_max` ([socket(7)]).
 ///
@@ -234,10 +238,12 @@ pub(crate) fn raise_sndbuf(socket: BorrowedFd<'_>, bytes: usize) -> OsResult<usi
     if size >= bytes {
         return Ok(size);
     }
-    call("setsockopt", || {
-        sockopt::set_socket_send_buffer_size(socket, bytes.div_ceil(2))
+    let raised = SNDBUF.call(|| {
+        call("setsockopt", || {
+            sockopt::set_socket_send_buffer_size(socket, bytes.div_ceil(2))
+        })
     })?;
-    current()
+    raised.map_or(Ok(size), |()| current())
 }
 
 /// Makes the kernel report the sender of each message (`SO_PASSCRED`).
