@@ -130,3 +130,27 @@ fn a_type_passed_through_a_macro_is_recognized_everywhere() {
     encode(&held, &mut written, &Packer::new()).unwrap();
     assert_eq!(String::from_utf8(written).unwrap(), text);
 }
+
+#[allow(unused_parens, reason = "the compiler reports them in some places")]
+#[jsoncomm::service(name = "parentheses")]
+trait Parentheses {
+    fn join(&mut self, text: (String), maybe: Option<(String)>, all: &[(String)]) -> (String);
+}
+
+impl Parentheses for () {
+    fn join(&mut self, text: String, maybe: Option<String>, all: &[String]) -> String {
+        [&[text], &maybe.into_iter().collect::<Vec<_>>()[..], all]
+            .concat()
+            .concat()
+    }
+}
+
+#[test]
+fn a_type_in_parentheses_is_lent_like_one_without() {
+    let server = Running::start(Kind::Seqpacket, (), |endpoint| {
+        endpoint.serve::<dyn Parentheses>()
+    });
+    let client = ParenthesesClient::new(server.connect());
+    let all = [String::from("c")];
+    assert_eq!(client.join("a", Some("b"), &all).unwrap(), "abc");
+}

@@ -778,7 +778,7 @@ class Servers(Case):
         with Server() as server:
             before = signal.signal(signal.SIGTERM, lambda *_: server.stop())
             self.addCleanup(signal.signal, signal.SIGTERM, before)
-            epoll = server._selector._selector
+            epoll: Any = vars(server._selector)["_selector"]
             poll = functools.partial(epoll.poll, 5)
             send = functools.partial(ctypes.CDLL(None)["raise"], signal.SIGTERM)
             ready: list[Any] = []

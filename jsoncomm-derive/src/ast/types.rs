@@ -99,24 +99,22 @@ pub(crate) fn is_text_or_bytes(ty: &Type) -> bool {
     }
 }
 
-/// Removes the groups without delimiters that `macro_rules!` puts around what it was given, as deep in a type as they
-/// stand: `&$t` is read as `&str` where `$t` is `str`.
+/// Removes parentheses, and the groups without delimiters that `macro_rules!` puts around what it was given, as deep in a
+/// type as they stand: `&$t` is read as `&str` where `$t` is `str`. A reference to several traits needs its parentheses.
 pub(crate) fn ungrouped(mut ty: Type) -> Type {
     struct Ungroup;
 
     impl VisitMut for Ungroup {
         fn visit_type_mut(&mut self, ty: &mut Type) {
-            while let Type::Group(group) = ty {
-                let (elem, span) = ((*group.elem).clone(), group.group_token.span);
-                let several = match &elem {
-                    Type::TraitObject(object) => object.bounds.len() > 1,
-                    Type::ImplTrait(object) => object.bounds.len() > 1,
-                    _ => false,
-                };
-                *ty = if several {
-                    parse_quote_spanned!(span=> (#elem))
-                } else {
-                    elem
+            loop {
+                *ty = match ty {
+                    Type::Group(group) if has_several_bounds(&group.elem) => {
+                        let (elem, span) = (&group.elem, group.group_token.span);
+                        parse_quote_spanned!(span=> (#elem))
+                    }
+                    Type::Group(group) => (*group.elem).clone(),
+                    Type::Paren(paren) if !has_several_bounds(&paren.elem) => (*paren.elem).clone(),
+                    _ => break,
                 };
             }
             visit_mut::visit_type_mut(self, ty);
@@ -125,6 +123,14 @@ pub(crate) fn ungrouped(mut ty: Type) -> Type {
 
     Ungroup.visit_type_mut(&mut ty);
     ty
+}
+
+fn has_several_bounds(ty: &Type) -> bool {
+    match ty {
+        Type::TraitObject(object) => object.bounds.len() > 1,
+        Type::ImplTrait(object) => object.bounds.len() > 1,
+        _ => false,
+    }
 }
 
 /// Writes `receiver` in place of `Self`, which means something else in generated code.
