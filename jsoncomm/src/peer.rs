@@ -10,6 +10,14 @@ use crate::sys::socket::is_of_pair;
 /// The id that the kernel reports for one that the user namespace does not map (`/proc/sys/kernel/overflowuid`).
 const OVERFLOW_ID: u32 = 65534;
 
+/// What the kernel reports of a message that was sent before anybody asked for senders (`SO_PASSCRED`): no process, user or
+/// group. It is also what the user and group nobody look like in another pid namespace, who are therefore unknown.
+const NOT_NOTED: Credentials = Credentials {
+    pid: 0,
+    uid: OVERFLOW_ID,
+    gid: OVERFLOW_ID,
+};
+
 /// Returns true if an id names a user or a group in this process's user namespace.
 ///
 /// Where the namespace maps every id, 65534 is an id like any other. Only that id costs a system call.
@@ -157,7 +165,8 @@ impl Peer {
         credentials: Option<Credentials>,
         pidfd: Option<OwnedFd>,
     ) -> Option<Self> {
-        Some(Self::from_credentials(credentials?)?.with_details(None, pidfd))
+        let credentials = credentials.filter(|sender| *sender != NOT_NOTED)?;
+        Some(Self::from_credentials(credentials)?.with_details(None, pidfd))
     }
 
     /// The peer of a connected seqpacket socket. `None` if the kernel does not report it, or if this process made the
@@ -238,6 +247,16 @@ mod tests {
         let (pid, uid, gid) = (7, u32::MAX, 1);
         let unknown = Credentials { pid, uid, gid };
         assert!(Peer::of_message(Some(unknown), Some(pidfd)).is_none());
+    }
+
+    #[test]
+    fn a_sender_that_the_kernel_did_not_note_is_not_taken_for_nobody() {
+        let sender = |pid, uid, gid| Peer::of_message(Some(Credentials { pid, uid, gid }), None);
+        assert!(sender(0, 65534, 65534).is_none());
+        assert_eq!(sender(7, 65534, 65534).is_some(), maps_all(UID_MAP));
+        assert!(sender(0, 1, 65534).is_some());
+        // The program says who it is.
+        assert_eq!(Peer::of_program(65534, 65534).is_some(), maps_all(UID_MAP));
     }
 
     #[test]
