@@ -7,7 +7,7 @@ use std::sync::mpsc::channel;
 use jsoncomm::message::WithFds;
 use jsoncomm::socket::{DATAGRAM_MAX, Socket};
 use jsoncomm::{CallError, Error, Fault, Kind, Limits, Message, Peer};
-use jsoncomm_tests::{KINDS, PATIENCE, Running, alone, assert_open_fds, open_fds, send_raw};
+use jsoncomm_tests::{KINDS, PATIENCE, Running, alone, assert_open_fds, open_fds, send_raw, skip};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::Value;
@@ -224,6 +224,11 @@ fn large(server: &Running<Clerk>) -> DeskClient {
 
 #[test]
 fn a_peer_is_served_without_a_pidfd_when_none_can_be_opened() {
+    if rustix::process::geteuid().as_raw() == 65534 {
+        return skip(
+            "nobody is only known where there is a descriptor left to read /proc/self/uid_map",
+        );
+    }
     alone!();
     let before = open_fds();
     for kind in KINDS {

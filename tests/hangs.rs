@@ -29,7 +29,7 @@ fn hang() {
 /// which share its output, have ended.
 fn hung() -> (String, Output) {
     let test = std::thread::current().name().unwrap().to_owned();
-    let mut program = Command::new("/proc/self/exe");
+    let mut program = Command::new(jsoncomm_tests::this_program());
     program.args(["--exact", &test]).env(HANGS, "");
     let output = program.output().unwrap();
     (test, output)

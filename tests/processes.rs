@@ -20,7 +20,7 @@ fn start(stdin: impl Into<Stdio>, stdout: impl Into<Stdio>) -> Child {
     let mut shell = Command::new("sh");
     shell
         .args(["-c", r#"exec 3>&1 >/dev/null; exec "$0" "$@""#])
-        .arg(std::env::current_exe().unwrap())
+        .arg(std::env::args_os().next().unwrap())
         .args(["--exact", &test])
         .env(PART, "");
     shell.stdin(stdin).stdout(stdout).spawn().unwrap()

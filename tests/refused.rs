@@ -10,7 +10,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use jsoncomm_tests::{has_linux, skip};
+use jsoncomm_tests::{has_linux, skip, this_program};
 use rustix::io::Errno;
 use seccompiler::SeccompCmpOp;
 
@@ -24,8 +24,7 @@ const PART: &str = "JSONCOMM_TESTS_PART";
 /// Runs the test of this thread in another process, as this part of it.
 fn in_a_process_of_its_own(part: &str) {
     let test = std::thread::current().name().unwrap().to_owned();
-    let program = std::env::args_os().next().unwrap();
-    let mut process = Command::new(program);
+    let mut process = Command::new(this_program());
     let ended = process.args(["--exact", &test]).env(PART, part).output();
     let ended = ended.unwrap();
     let said = [ended.stdout, ended.stderr].concat();

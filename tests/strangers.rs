@@ -89,7 +89,7 @@ impl Other {
     /// Starts it as another user. Needs root.
     fn start_as(user: u32, test: &str, path: &Path) -> Self {
         // That user may have no access to the file of the program.
-        let mut command = Command::new("/proc/self/exe");
+        let mut command = Command::new(jsoncomm_tests::this_program());
         command.uid(user).gid(user).current_dir("/");
         Self::spawn(&mut command, test, path)
     }

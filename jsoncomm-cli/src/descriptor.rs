@@ -43,6 +43,9 @@ mod tests {
 
     #[test]
     fn each_descriptor_is_described_by_its_type() {
+        if !jsoncomm_watchdog::has_proc() {
+            return;
+        }
         let said = |file: File| describe(file.as_fd());
         assert_eq!(
             said(File::open("/dev/null").unwrap()),

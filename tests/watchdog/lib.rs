@@ -16,6 +16,7 @@ use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::fs::OpenOptions;
 use std::io::{Write as _, stderr};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
@@ -111,8 +112,7 @@ pub fn is_alone() -> bool {
     let test = thread.name().expect("a thread is named after its test");
     // A test that hangs is reported there first, and then here.
     allow(OUTER_LIMIT);
-    // Works even if cargo has just replaced the file.
-    let mut alone = Command::new("/proc/self/exe");
+    let mut alone = Command::new(this_program());
     let ended = alone.args(["--exact", test]).env(ALONE, "").output();
     let ended = ended.expect("this program runs once more");
     let said = String::from_utf8_lossy(&ended.stdout);
@@ -120,6 +120,26 @@ pub fn is_alone() -> bool {
     let cries = String::from_utf8_lossy(&ended.stderr);
     assert!(passed, "{}\n{said}{cries}", ended.status);
     false
+}
+
+/// Returns a path to start this program anew: the file that runs, even if cargo has just replaced it, where there is /proc.
+#[must_use]
+pub fn this_program() -> PathBuf {
+    let running = PathBuf::from("/proc/self/exe");
+    if running.exists() {
+        running
+    } else {
+        env::args_os().next().map(PathBuf::from).unwrap_or_default()
+    }
+}
+
+/// Returns true if the test can look into /proc. If not, says that this part of it is skipped.
+pub fn has_proc() -> bool {
+    let has = Path::new("/proc/self/fd").exists();
+    if !has {
+        skip("there is no /proc to look into");
+    }
+    has
 }
 
 /// The environment variable with the path of a file to which [`skip`] appends a line: program, test and reason,
@@ -139,7 +159,7 @@ pub const SKIPPED: &str = "JSONCOMM_TESTS_SKIPPED";
     reason = "a test that is skipped in silence has failed"
 )]
 pub fn skip(reason: &str) {
-    let program = env::current_exe().expect("a test has a program");
+    let program = env::args_os().next().map(PathBuf::from).unwrap_or_default();
     let program = program.file_stem().unwrap_or_default().to_string_lossy();
     let current = thread::current();
     let test = current.name().unwrap_or("without a name");

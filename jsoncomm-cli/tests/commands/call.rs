@@ -241,6 +241,9 @@ fn the_content_of_a_descriptor_is_saved() {
 
 #[test]
 fn a_program_is_executed_with_the_descriptors_from_3_on() {
+    if !jsoncomm_tests::has_proc() {
+        return;
+    }
     let result = r#"{"count":7,"first":1,"rest":[0,{"last":2}]}"#;
     let fds = vec![file("zero"), file("one"), file("two")];
     let double = Double::result(result, fds);

@@ -163,6 +163,9 @@ fn a_message_may_be_any_json_and_must_be_the_last_argument() {
 
 #[test]
 fn an_unusable_service_is_reported() {
+    if !jsoncomm_tests::has_proc() {
+        return;
+    }
     let folder = tempfile::tempdir().unwrap();
     let plain = folder.path().join("plain").display().to_string();
     std::fs::write(&plain, "x").unwrap();

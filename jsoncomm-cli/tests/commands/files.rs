@@ -118,8 +118,9 @@ fn a_connected_socket_can_be_passed() {
     assert_eq!(datagram.recv(&mut bytes).unwrap(), 5);
     let _far = passed("seqpacket");
     assert!(seqpacket.accept().unwrap().is_some());
-    // A socket without a listener.
+    // A socket without a listener. A program that another test starts has a copy until it is executed.
     drop(stream);
+    jsoncomm_tests::wait_until(|| UnixStream::connect(path("stream")).is_err());
     let (_near, mut call) = receiver();
     call.arg("--fd")
         .arg(format!("f={}", path("stream").display()));

@@ -68,6 +68,9 @@ fn lines(from: ChildStdout) -> Receiver<String> {
 
 #[test]
 fn both_directions_are_forwarded_and_shown_with_their_descriptors() {
+    if !jsoncomm_tests::has_proc() {
+        return;
+    }
     for kind in KINDS {
         let example = Example::start(kind);
         let path = example.write("a.txt", "hello");

@@ -496,7 +496,8 @@ mod tests {
             }
             shut_down(near.as_fd(), Shutdown::Both).unwrap();
             let count = sent.iter().map(|fds| fds.len() as u64).sum();
-            assert_eq!(queued_descriptors(near.as_fd()), Some(count));
+            let in_proc = std::path::Path::new("/proc/self/fdinfo").exists();
+            assert_eq!(queued_descriptors(near.as_fd()), in_proc.then_some(count));
             assert_eq!(has_no_queued_descriptors(near.as_fd()).unwrap(), all);
             assert_eq!(drain_plain(near.as_fd()).unwrap(), all);
         }

@@ -57,6 +57,9 @@ fn process_of(pidfd: &OwnedFd) -> u32 {
 
 /// Returns true if the kernel supports pidfds of peers, as it must since Linux 6.5.
 fn has_pidfds() -> bool {
+    if !jsoncomm_watchdog::has_proc() {
+        return false;
+    }
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
     let mut numbers = release
         .split(['.', '-'])
