@@ -7,6 +7,9 @@ use jsoncomm_tests::{can_be_others, skip};
 
 #[test]
 fn open_broker_opens_for_each_user_the_files_of_its_list() {
+    if !jsoncomm_tests::has_proc() {
+        return;
+    }
     if geteuid().is_root() && !can_be_others() {
         return;
     }
@@ -38,13 +41,20 @@ fn open_broker_opens_for_each_user_the_files_of_its_list() {
 
 #[test]
 fn sandboxed_worker_can_only_read_the_descriptors_it_gets() {
+    if !jsoncomm_tests::has_proc() {
+        return;
+    }
     if !matches!(std::env::consts::ARCH, "x86_64" | "aarch64" | "riscv64") {
         return skip("seccompiler makes no filter for this machine");
     }
     if geteuid().is_root() && !can_be_others() {
         return;
     }
-    let said = text(&example("sandboxed_worker").output().unwrap());
+    let output = example("sandboxed_worker").output().unwrap();
+    if String::from_utf8_lossy(&output.stderr).contains("Seccomp(") {
+        return skip("a sandbox forbids seccomp(2)");
+    }
+    let said = text(&output);
     let lines: Vec<_> = said.lines().collect();
     let [read, tries @ .., ended] = &lines[..] else {
         panic!("{said}");

@@ -159,7 +159,8 @@ pub const SKIPPED: &str = "JSONCOMM_TESTS_SKIPPED";
     reason = "a test that is skipped in silence has failed"
 )]
 pub fn skip(reason: &str) {
-    let program = env::args_os().next().map(PathBuf::from).unwrap_or_default();
+    // Where there is no /proc, the first argument says what runs.
+    let program = env::current_exe().unwrap_or_else(|_| this_program());
     let program = program.file_stem().unwrap_or_default().to_string_lossy();
     let current = thread::current();
     let test = current.name().unwrap_or("without a name");
