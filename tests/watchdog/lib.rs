@@ -13,12 +13,14 @@
 //! this one has started, and aborts. `tests/hangs.rs` shows it, and that every program has the two lines.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs::OpenOptions;
 use std::io::{Write as _, stderr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use std::{env, fs, thread};
 
@@ -146,7 +148,8 @@ pub fn has_proc() -> bool {
 /// separated by tabs.
 pub const SKIPPED: &str = "JSONCOMM_TESTS_SKIPPED";
 
-/// Says that the test of this thread, or a part of it, cannot run here, because the machine lacks what it needs.
+/// Says that the test of this thread, or a part of it, cannot run here, because the machine lacks what it needs. Says it
+/// once, however often it is called.
 ///
 /// libtest counts a test that returns early as passed. What runs the programs counts those in the file of [`SKIPPED`]
 /// as skipped.
@@ -165,6 +168,11 @@ pub fn skip(reason: &str) {
     let current = thread::current();
     let test = current.name().unwrap_or("without a name");
     let line = format!("{program}\t{test}\t{reason}\n");
+    static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
+    if !said.insert(line.clone()) {
+        return;
+    }
     let Some(path) = env::var_os(SKIPPED) else {
         let _ = write!(stderr(), "skipped: {line}");
         return;
