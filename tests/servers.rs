@@ -22,7 +22,8 @@ mod limits;
 #[cfg(test)]
 mod observe;
 // seccompiler makes filters for machines of 64 bits.
-#[cfg(all(test, target_pointer_width = "64"))]
+#[cfg(target_pointer_width = "64")]
+#[cfg(test)]
 mod refused;
 #[cfg(test)]
 mod shutdown;
