@@ -11,7 +11,8 @@ use jsoncomm::observe::Counts;
 use jsoncomm::socket::Socket;
 use jsoncomm::{Call, Deferred, Endpoint, Fault, Handler, Kind, Limits, Message, Reply, Stream};
 use jsoncomm_tests::{
-    KINDS, PATIENCE, Running, alone, assert_open_fds, open_fds, send_raw, servers_are_gone,
+    KINDS, PATIENCE, Running, alone, assert_open_fds, open_fds, send_raw, send_text,
+    servers_are_gone,
 };
 use serde_json::{Value, json};
 
@@ -210,7 +211,7 @@ impl Fixture {
     }
 
     fn send(&self, text: impl AsRef<[u8]>) {
-        send_raw(&self.raw, text.as_ref(), &[]).unwrap();
+        send_text(&self.raw, text.as_ref(), &[]).unwrap();
     }
 
     /// Receives the next message, with the codes of errors.

@@ -362,11 +362,11 @@ pub fn memfd(text: &[u8]) -> OwnedFd {
 /// # Errors
 ///
 /// As of [`send_raw`].
-pub fn send_text(socket: impl AsFd, text: &str, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+pub fn send_text(socket: impl AsFd, text: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
     if text.len() <= 100_000 {
-        return send_raw(socket, text.as_bytes(), fds);
+        return send_raw(socket, text, fds);
     }
-    let memfd = memfd(text.as_bytes());
+    let memfd = memfd(text);
     let all = [&[memfd.as_fd()], fds].concat();
     send_raw(socket, SPILLED.as_bytes(), &all)
 }

@@ -162,7 +162,7 @@ impl Double {
                 for (text, fds) in list {
                     let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
                     let text = text.replace("ID", &id);
-                    jsoncomm_tests::send_text(&socket, &text, &fds).unwrap();
+                    jsoncomm_tests::send_text(&socket, text.as_bytes(), &fds).unwrap();
                 }
             }
             // The caller closes first.
