@@ -1,11 +1,14 @@
-//! Pages without code: the wire format, choosing socket kind and limits, coming from other libraries, and what versions
-//! keep.
+//! Pages without code: the wire format, choosing socket kind and limits, passing rights, coming from other libraries,
+//! and what versions keep.
 
 #[doc = include_str!("../guide/wire.md")]
 pub mod wire {}
 
 #[doc = include_str!("../guide/choosing.md")]
 pub mod choosing {}
+
+#[doc = include_str!("../guide/rights.md")]
+pub mod rights {}
 
 #[doc = include_str!("../guide/moving.md")]
 pub mod moving {}

@@ -27,6 +27,7 @@
 //!
 //! - [The wire format](guide::wire), for peers in other languages.
 //! - [Choosing socket kind and limits](guide::choosing).
+//! - [Passing rights](guide::rights): descriptors, sessions, and who may call what.
 //! - [Coming from varlink, D-Bus, tarpc, ttrpc or the Python module](guide::moving).
 //! - [What stays the same between versions](guide::stability), and which compilers, kernels and machines are tested.
 //! - [Which JSON is accepted](message#json).
