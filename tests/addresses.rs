@@ -14,7 +14,7 @@ use jsoncomm::address::{Address, AddressProblem, Bind};
 use jsoncomm::socket::{Listener, Socket};
 use jsoncomm::{Connection, Error, Kind, Limits, Server};
 use jsoncomm_tests::{
-    Bound, KINDS, PATIENCE, alone, assert_open_fds, can_be_others, open_fds, skip,
+    Bound, KINDS, PATIENCE, alone, assert_open_fds, can_be_others, needs_proc, open_fds, skip,
 };
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, socket_with};
 
@@ -183,6 +183,7 @@ fn deep() -> (tempfile::TempDir, PathBuf) {
 #[test]
 fn a_path_longer_than_sun_path_can_be_bound_connected_to_and_unlinked() {
     alone!();
+    needs_proc!();
     let before = open_fds();
     for kind in KINDS {
         let (_directory, deep) = deep();
@@ -209,6 +210,7 @@ fn a_path_longer_than_sun_path_can_be_bound_connected_to_and_unlinked() {
 #[test]
 fn paths_of_107_and_108_bytes_can_be_bound_connected_to_and_unlinked() {
     alone!();
+    needs_proc!();
     for kind in KINDS {
         for length in [107, 108, 109] {
             let directory = tempfile::tempdir().unwrap();
@@ -228,6 +230,7 @@ fn paths_of_107_and_108_bytes_can_be_bound_connected_to_and_unlinked() {
 #[test]
 fn a_file_name_that_cannot_be_bound_is_an_address_error() {
     alone!();
+    needs_proc!();
     for kind in KINDS {
         let (_directory, deep) = deep();
         for name in ["n".repeat(108), "n".repeat(255), "n".repeat(300)] {

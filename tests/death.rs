@@ -18,7 +18,9 @@ use jsoncomm::stream::StreamSender;
 use jsoncomm::{
     Call, CallError, Connection, Deferred, Kind, Limits, Message, Reply, Server, Stream,
 };
-use jsoncomm_tests::{KINDS, PATIENCE, Running, alone, assert_open_fds, open_fds, wait_until};
+use jsoncomm_tests::{
+    KINDS, PATIENCE, Running, alone, assert_open_fds, open_fds, this_program, wait_until,
+};
 use rustix::net::{SendFlags, send};
 use rustix::process::{
     Pid, Signal, WaitOptions, kill_process, set_parent_process_death_signal, waitpid,
@@ -101,7 +103,7 @@ struct Other {
 impl Other {
     /// Starts the process, and waits until it reports that it is ready.
     fn start(test: &str, role: &str) -> Self {
-        let mut process = Command::new(env::current_exe().unwrap())
+        let mut process = Command::new(this_program())
             .args(["--exact", &format!("death::{test}")])
             .args(["--nocapture", "--test-threads=1"])
             .env(ROLE, role)

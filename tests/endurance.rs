@@ -4,7 +4,7 @@ use std::fs::File;
 
 use jsoncomm::client::PendingCall;
 use jsoncomm::{Call, CallError, Connection, Deferred, Message, Reply};
-use jsoncomm_tests::{KINDS, Running, alone, assert_open_fds, open_fds};
+use jsoncomm_tests::{KINDS, Running, alone, assert_open_fds, needs_proc, open_fds};
 
 #[jsoncomm::service(name = "test.mill")]
 trait Mill {
@@ -92,6 +92,7 @@ fn rounds(connection: &Connection, count: u64) {
 #[test]
 fn memory_and_descriptors_do_not_grow_over_a_hundred_thousand_calls() {
     alone!();
+    needs_proc!();
     for kind in KINDS {
         let server = Running::start(kind, Miller::default(), |endpoint| {
             endpoint.serve::<dyn Mill>()

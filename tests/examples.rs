@@ -38,9 +38,7 @@ fn text(output: &Output) -> String {
 
 #[test]
 fn quickstart_reads_a_file_through_a_descriptor_and_refuses_others() {
-    if !jsoncomm_tests::has_proc() {
-        return;
-    }
+    jsoncomm_tests::needs_proc!();
     let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
     let first = std::fs::read_to_string(&readme).unwrap();
     let first = first.lines().next().unwrap();
@@ -82,9 +80,7 @@ fn pool_replies_in_order_of_completion_and_stops_cancelled_jobs() {
 
 #[test]
 fn soak_reports_no_error() {
-    if !jsoncomm_tests::has_proc() {
-        return;
-    }
+    jsoncomm_tests::needs_proc!();
     let said = text(&example("soak").arg("2").output().unwrap());
     assert!(said.ends_with("nothing is off\n"), "{said}");
     for done in ["polite ", "polite datagram", "slow ", "death", "hostile "] {

@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use jsoncomm_tests::{alone, programs_of};
+use jsoncomm_tests::{alone, programs_of, this_program};
 
 /// Set in a process in which a test hangs on purpose.
 const HANGS: &str = "JSONCOMM_TESTS_HANGS";
@@ -37,9 +37,7 @@ fn hung() -> (String, Output) {
 
 #[test]
 fn a_test_that_hangs_ends_its_program_and_is_named() {
-    if !jsoncomm_tests::has_proc() {
-        return;
-    }
+    jsoncomm_tests::needs_proc!();
     if hangs_here() {
         hang();
     }
@@ -60,7 +58,7 @@ fn a_test_that_is_skipped_is_in_a_file_with_its_reason() {
     let directory = tempfile::tempdir().unwrap();
     let skipped = directory.path().join("skipped");
     for _ in 0..2 {
-        let mut program = Command::new(std::env::current_exe().unwrap());
+        let mut program = Command::new(this_program());
         program.args(["--exact", &test]).env(HANGS, "");
         let output = program.env(jsoncomm_watchdog::SKIPPED, &skipped).output();
         assert!(output.unwrap().status.success());
@@ -78,9 +76,7 @@ fn a_test_that_is_skipped_is_in_a_file_with_its_reason() {
 
 #[test]
 fn a_test_that_hangs_in_its_own_process_fails() {
-    if !jsoncomm_tests::has_proc() {
-        return;
-    }
+    jsoncomm_tests::needs_proc!();
     if hangs_here() {
         alone!();
         hang();

@@ -10,9 +10,7 @@ use jsoncomm_tests::assert_python_tests_pass;
 
 #[test]
 fn jsoncomm_py_keeps_its_promises() {
-    if !jsoncomm_tests::has_proc() {
-        return;
-    }
+    jsoncomm_tests::needs_proc!();
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/peers/test_jsoncomm.py");
     assert_python_tests_pass(&mut jsoncomm_tests::python(script));
 }

@@ -74,9 +74,7 @@ fn replies_are_read_by_a_client() {
 
 #[test]
 fn python_passes_the_vectors_as_client_and_server() {
-    if !jsoncomm_tests::has_proc() {
-        return;
-    }
+    jsoncomm_tests::needs_proc!();
     let script = folder().join("test_vectors.py");
     assert_python_tests_pass(&mut python(script));
 }

@@ -32,6 +32,7 @@ fn other_owner(directory: &Path) -> (u32, u32) {
 #[test]
 fn owner_group_and_mode_are_set_as_requested() {
     alone!();
+    needs_proc!();
     for kind in KINDS {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a.sock");
@@ -60,6 +61,7 @@ fn owner_group_and_mode_are_set_as_requested() {
 #[test]
 fn modes_beyond_permission_bits_and_invalid_owners_are_refused() {
     alone!();
+    needs_proc!();
     let before = open_fds();
     for kind in KINDS {
         let directory = tempfile::tempdir().unwrap();
@@ -98,6 +100,7 @@ fn modes_beyond_permission_bits_and_invalid_owners_are_refused() {
 #[test]
 fn only_the_own_user_can_connect_before_owner_and_mode_are_set() {
     alone!();
+    needs_proc!();
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a.sock");
     let (mine, my) = me();

@@ -45,6 +45,7 @@ fn a_dead_socket_of_any_type_is_replaced() {
 #[test]
 fn a_server_replaces_a_dead_socket_also_beyond_sun_path() {
     alone!();
+    needs_proc!();
     for kind in KINDS {
         let (_directory, deep) = deep();
         let path = deep.join("a.sock");

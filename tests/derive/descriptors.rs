@@ -375,9 +375,7 @@ fn a_refused_message_closes_descriptors_already_taken() {
 #[test]
 fn a_lenient_reader_closes_unused_descriptors() {
     alone!();
-    if !jsoncomm_tests::has_proc() {
-        return;
-    }
+    jsoncomm_tests::needs_proc!();
     let before = open_fds();
     let opened: Opened =
         decode(br#"{"len":1,"file":1,"new":0}"#, nulls(2), UnusedFds::Close).unwrap();

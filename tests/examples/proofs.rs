@@ -7,9 +7,7 @@ use jsoncomm_tests::{can_be_others, skip};
 
 #[test]
 fn open_broker_opens_for_each_user_the_files_of_its_list() {
-    if !jsoncomm_tests::has_proc() {
-        return;
-    }
+    jsoncomm_tests::needs_proc!();
     if geteuid().is_root() && !can_be_others() {
         return;
     }
@@ -41,9 +39,7 @@ fn open_broker_opens_for_each_user_the_files_of_its_list() {
 
 #[test]
 fn sandboxed_worker_can_only_read_the_descriptors_it_gets() {
-    if !jsoncomm_tests::has_proc() {
-        return;
-    }
+    jsoncomm_tests::needs_proc!();
     if !matches!(std::env::consts::ARCH, "x86_64" | "aarch64" | "riscv64") {
         return skip("seccompiler makes no filter for this machine");
     }

@@ -12,7 +12,7 @@ use rustix::net::sockopt::{set_socket_send_buffer_size, socket_send_buffer_size}
 use super::closing::{HOUR, send};
 use super::*;
 use jsoncomm::socket::DATAGRAM_MAX;
-use jsoncomm_tests::{SPILLED, memfd, nested};
+use jsoncomm_tests::{SPILLED, memfd, needs_proc, nested};
 
 /// Returns an empty pipe, on which a reader would block.
 fn fifo(directory: &std::path::Path) -> OwnedFd {
@@ -220,6 +220,7 @@ fn the_largest_possible_datagram_is_refused_by_its_size() {
 #[test]
 fn a_memfd_that_was_opened_for_writing_only_is_refused() {
     alone!();
+    needs_proc!();
     for kind in KINDS {
         let mut fixture = Fixture::start(kind);
         let memfd = memfd(call(5, "ping", r#"{"number":1}"#).as_bytes());

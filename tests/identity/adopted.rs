@@ -41,7 +41,7 @@ fn an_adopted_connection_has_groups_and_a_process() {
     let peer = received(&receiver);
     assert_eq!(peer.groups().is_some(), has_linux((4, 13)));
     if let Some(pidfd) = peer.pidfd() {
-        assert_eq!(process_of(pidfd), i64::from(std::process::id()));
+        assert!(process_of(pidfd).is_none_or(|id| id == i64::from(std::process::id())));
     } else {
         assert!(!has_linux((6, 5)));
     }

@@ -199,9 +199,7 @@ struct Files {
 
 #[test]
 fn a_sensitive_descriptor_is_not_printed_and_a_sensitive_field_needs_no_debug() {
-    if !jsoncomm_tests::has_proc() {
-        return;
-    }
+    jsoncomm_tests::needs_proc!();
     let files = Files {
         shown: File::open("/dev/null").unwrap(),
         hidden: Vec::new(),

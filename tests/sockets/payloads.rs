@@ -2,7 +2,7 @@
 
 use std::os::fd::AsRawFd;
 
-use jsoncomm_tests::{Slow, nested};
+use jsoncomm_tests::{Slow, needs_proc, nested};
 use rustix::fs::{MemfdFlags, Mode, OFlags, memfd_create, open};
 use rustix::io::pwrite;
 
@@ -261,6 +261,7 @@ fn a_payload_that_is_not_a_memfd_is_refused_and_the_next_message_received() {
 #[test]
 fn a_write_only_payload_is_an_invalid_message() {
     alone!();
+    needs_proc!();
     let before = open_fds();
     for kind in KINDS {
         let (left, mut right) = pair(kind);

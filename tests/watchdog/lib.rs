@@ -135,6 +135,16 @@ pub fn this_program() -> PathBuf {
     }
 }
 
+/// Skips the rest of a test where there is no /proc that it needs.
+#[macro_export]
+macro_rules! needs_proc {
+    () => {
+        if !$crate::has_proc() {
+            return;
+        }
+    };
+}
+
 /// Returns true if the test can look into /proc. If not, says that this part of it is skipped.
 pub fn has_proc() -> bool {
     let has = Path::new("/proc/self/fd").exists();
