@@ -1087,15 +1087,19 @@ class Connection:
             except OSError as error:
                 if error.errno in NO_PEER:
                     raise Closed("the server has closed") from None
-                raise
+                if error.errno not in NO_ROOM:
+                    raise
+                self._wait_for_room(deadline, announced=False)
 
-    def _wait_for_room(self, deadline: float) -> None:
-        """Waits for room, and receives meanwhile: a blocked server reads again once it has sent its replies."""
+    def _wait_for_room(self, deadline: float, announced: bool = True) -> None:
+        """Waits for room, and receives meanwhile: a blocked server reads again once it has sent its replies. Short if no
+        event announces room, when memory or descriptors are short."""
         left = min(deadline - time.monotonic(), TIMEOUT_LONGEST)
         if left <= 0:
             raise NotSent("no room for the call in time")
         poll = select.poll()
-        poll.register(self.transport.sock, select.POLLIN | select.POLLOUT)
+        poll.register(self.transport.sock, select.POLLIN | (select.POLLOUT if announced else 0))
+        left = left if announced else min(left, PAUSE)
         if any(event & select.POLLIN for _, event in poll.poll(left * 1000)):
             self._receive_queued()
 

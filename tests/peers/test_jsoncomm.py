@@ -593,6 +593,25 @@ class Clients(Case):
                     for _ in range(10_000):
                         connection.notify("any")
 
+    def test_a_call_waits_until_descriptors_in_flight_or_memory_are_there_again(self) -> None:
+        for kind, error in itertools.product(KINDS, (errno.ETOOMANYREFS, errno.ENOMEM, errno.EMFILE)):
+            for times, ends in ((3, True), (1 << 30, False)):
+                with Shop(self.path, kind), connect(self.path, timeout=PATIENCE if ends else 0.05) as connection:
+                    calls = itertools.count(1)
+                    really = Transport._sendmsg
+
+                    def fail(transport: Transport, *arguments: Any) -> Any:
+                        if transport is connection.transport and next(calls) <= times:
+                            raise OSError(error, os.strerror(error))
+                        return really(transport, *arguments)
+
+                    with unittest.mock.patch.object(Transport, "_sendmsg", fail):
+                        if ends:
+                            self.assertEqual(connection.call("shop.echo", [1]).value, 1)
+                        else:
+                            self.assertRaises(jsoncomm.NotSent, connection.call, "shop.echo", [1])
+                            self.assertGreater(next(calls), 3, "it was tried again")
+
     def test_a_client_under_backpressure_receives_meanwhile(self) -> None:
         left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         right.settimeout(PATIENCE)
