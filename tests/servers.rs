@@ -6,6 +6,8 @@ extern crate jsoncomm_watchdog;
 #[cfg(test)]
 mod batches;
 #[cfg(test)]
+mod children;
+#[cfg(test)]
 mod control;
 #[cfg(test)]
 mod death;

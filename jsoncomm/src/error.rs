@@ -36,6 +36,8 @@ pub use stream::SendError;
 /// | send | [`Encode`](Self::Encode), [`Deadline`](Self::Deadline), [`Full`](Self::Full) | change the message, or send it later |
 /// | receive | those of [`is_bad_message`](Self::is_bad_message) | receive the next message |
 /// | receive | [`Deadline`](Self::Deadline) | receive again |
+/// | start a child | [`Spawn`](Self::Spawn) | report it |
+/// | serve or call the parent | [`NoParent`](Self::NoParent) | report that the program is not for the command line |
 /// | any | [`Closed`](Self::Closed), [`Forked`](Self::Forked) | connect again |
 /// | any | [`Os`](Self::Os) | report it; if memory or descriptors have run out, try again later |
 ///
@@ -132,6 +134,22 @@ pub enum Error {
         "no event loop drives the connection: register it with Server::drive, or call set_driven and run_once"
     )]
     NotDriven,
+    /// A program could not be started, for example because it does not exist.
+    #[error("program {program} cannot be started")]
+    Spawn {
+        /// The program, escaped for printing.
+        program: String,
+        /// What the kernel reported.
+        #[source]
+        source: io::Error,
+    },
+    /// This process was not started with a connection to its parent, or has taken it over already. See
+    /// [`child`](crate::child).
+    #[error("no connection to the parent process: {reason}")]
+    NoParent {
+        /// What is missing.
+        reason: &'static str,
+    },
     /// The peer has closed its socket, or no process has the socket at the address open any more.
     #[error("closed by the peer")]
     Closed,

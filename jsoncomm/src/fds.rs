@@ -2,17 +2,20 @@
 //!
 //! The place of a descriptor in [`Fds`] is its index in the JSON text. Dropping a list closes the descriptors that are left in it, so
 //! each early return of a receiving function closes them all. Closing a received descriptor can take as long as its sender likes;
-//! another thread does it. [`inherited_fd`] takes over a descriptor that the process was started with.
+//! another thread does it. [`inherited_fd`] takes over a descriptor that the process was started with, and [`inherit`] passes
+//! one to a program that is started.
 
 mod closer;
 
 use std::cell::Cell;
 use std::fmt;
 use std::io::{self, Error, ErrorKind};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::process::Command;
 use std::sync::Arc;
 
-use crate::sys::control::{Numbered, take_number};
+use crate::sys::control::{self, Numbered, take_number};
+use crate::sys::file::STDERR;
 use crate::sys::socket::is_any_socket;
 use crate::sys::{file, memfd};
 
@@ -67,22 +70,67 @@ pub const FDS_MAX: usize = 253;
 #[doc(alias = "from_raw_fd")]
 pub fn inherited_fd(number: RawFd) -> io::Result<OwnedFd> {
     let error = |kind, reason: &str| Error::new(kind, format!("descriptor {number} {reason}"));
-    if number < 3 {
+    if number <= STDERR {
         let reason = "is not taken over: 0 to 2 are the standard streams";
         return Err(error(ErrorKind::InvalidInput, reason));
     }
-    match take_number(number) {
+    match take_number(number, |_| true) {
         Ok(Numbered::Inherited(fd)) => Ok(fd),
         Ok(Numbered::CloseOnExec) => {
             let reason = "is close-on-exec: it was not inherited, or has been taken over already";
             Err(error(ErrorKind::AlreadyExists, reason))
         }
-        Ok(Numbered::Closed) => Err(error(ErrorKind::NotFound, "is not open")),
+        Ok(Numbered::Closed | Numbered::Refused) => Err(error(ErrorKind::NotFound, "is not open")),
         Err(cause) => {
             let reason = format!("cannot be taken over: {cause}");
             Err(error(cause.kind(), &reason))
         }
     }
+}
+
+/// Makes the programs that a command starts inherit a descriptor, and returns its number there: 3 or more.
+///
+/// That is its number in this process, unless it is below 3, which would be a standard stream. Tell it to the program, in an
+/// argument or an environment variable; the program takes it over with [`inherited_fd`]. The command owns the descriptor: it
+/// is closed here when the command is dropped. Does not wait.
+///
+/// The descriptor is and stays close-on-exec in this process. Only the new process clears that flag, between fork(2) and
+/// execve(2), so no program that another thread starts at the same time inherits it. A `pre_exec` function of the command
+/// must leave the number alone. [`CommandExt::exec`](std::os::unix::process::CommandExt::exec), which replaces this process,
+/// passes it on too; if that fails, the flag is cleared here.
+///
+/// # Errors
+///
+/// What [fcntl(2)] reports: descriptors have run out, or a sandbox forbids the call. The descriptor is closed, and the
+/// command is unchanged.
+///
+/// # Examples
+///
+/// ```
+/// use jsoncomm::fds::inherit;
+/// use std::fs::File;
+/// use std::process::Command;
+///
+/// let mut command = Command::new("sh");
+/// let number = inherit(&mut command, File::open("/dev/null")?.into())?;
+/// command.args(["-c", &format!("cat /dev/fd/{number}")]);
+/// assert!(command.status()?.success());
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
+/// [fcntl(2)]: https://man7.org/linux/man-pages/man2/fcntl.2.html
+#[doc(alias = "pre_exec")]
+#[doc(alias = "FD_CLOEXEC")]
+pub fn inherit(command: &mut Command, fd: OwnedFd) -> io::Result<RawFd> {
+    let fd = if fd.as_raw_fd() <= STDERR {
+        file::duplicate(fd.as_fd())?
+    } else {
+        file::set_cloexec(fd.as_fd())?;
+        fd
+    };
+    let number = fd.as_raw_fd();
+    control::inherit(command, fd);
+    Ok(number)
 }
 
 /// The descriptors of one datagram, in the order they were sent.

@@ -20,7 +20,8 @@
 //!    changes the server from another thread.
 //! 7. **Servers that call.** [`Server::drive`] lets a handler call another server without waiting for the reply, and
 //!    [`Reply::forward`] passes that reply on.
-//! 8. **Discovery.** A service describes itself ([`describe`]): as a constant, as an OpenRPC document, and to authorized
+//! 8. **Children.** [`Connection::spawn`] starts a program that serves this one, with [`Server::adopt_parent`] ([`child`]).
+//! 9. **Discovery.** A service describes itself ([`describe`]): as a constant, as an OpenRPC document, and to authorized
 //!    clients ([`Connection::discover`]).
 //!
 //! # Pages
@@ -46,6 +47,7 @@ extern crate jsoncomm_watchdog;
 mod accounts;
 pub mod address;
 mod busy_poll;
+pub mod child;
 pub mod client;
 pub mod describe;
 mod envelope;

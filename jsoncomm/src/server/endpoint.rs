@@ -1,6 +1,7 @@
 //! Endpoints: what is served at a socket, and to whom.
 
 use std::convert::Infallible;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use super::{Server, Source, Token};
@@ -410,6 +411,14 @@ impl<S> Endpoint<'_, S> {
     /// Returns the token to [remove](Server::remove) the endpoint with.
     pub fn token(&self) -> Token {
         Token(self.key)
+    }
+
+    /// Returns the socket of a connection.
+    pub(super) fn connection(&mut self) -> Option<&Arc<OwnedFd>> {
+        match self.source() {
+            Some(Source::Connection(connection)) => Some(&connection.writer.socket.transport.fd),
+            _ => None,
+        }
     }
 
     fn source(&mut self) -> Option<&mut Source<S>> {

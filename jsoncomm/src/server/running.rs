@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd, OwnedFd};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use super::listener::ListenerSource;
 use super::source::SourceAction;
 use super::{Endpoint, Server, Source};
 use crate::address::Bind;
+use crate::child::{self, Child};
 use crate::error::Error;
 use crate::limits::Limits;
 use crate::queue::PendingReplies;
@@ -121,6 +123,64 @@ impl<S> Server<S> {
                 self.add_endpoint(Source::Listener(source))
             }
         }
+    }
+
+    /// Takes over the connection to the parent process, which has started this one as a [child] with
+    /// [`Connection::spawn`](crate::Connection::spawn), and returns its endpoint.
+    ///
+    /// The peer is the parent, as the kernel reports it. [`run`](Server::run) returns when the parent closes the connection or
+    /// ends, after everything that it sent before has been handled ([`Endpoint::stop_on_close`]).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoParent`] if this process was not started so, or has taken the connection over already. Nothing has changed.
+    ///
+    /// # Examples
+    ///
+    /// [`child`](crate::child#examples) has both sides.
+    #[doc(alias = "from_parent")]
+    pub fn adopt_parent(&mut self) -> Result<Endpoint<'_, S>, Error> {
+        self.check_process()?;
+        self.adopt(child::take_parent()?)?.stop_on_close()
+    }
+
+    /// Starts a program as a [child] that calls this server, with
+    /// [`Connection::from_parent`](crate::Connection::from_parent), and returns the endpoint of its connection.
+    ///
+    /// For the kernel the peer is this process, which made the sockets, so it is unknown; [`Endpoint::peer_is`] sets it. Dropping
+    /// the [`Child`] closes the connection and ends the process, which can take as long as its [grace
+    /// period](Child::set_grace). Waits until the child has executed the program.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Connection::spawn`](crate::Connection::spawn). The server is unchanged.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use jsoncomm::server::Server;
+    /// use jsoncomm::{Error, Limits};
+    /// use std::process::Command;
+    ///
+    /// #[jsoncomm::service(name = "example.clock")]
+    /// trait Clock {
+    ///     fn now(&mut self) -> u64;
+    /// }
+    ///
+    /// fn serve_plugin<S: Clock>(server: &mut Server<S>) -> Result<jsoncomm::child::Child, Error> {
+    ///     let (endpoint, plugin) = server.spawn(Command::new("clock-plugin"))?;
+    ///     endpoint.serve::<dyn Clock>();
+    ///     Ok(plugin)
+    /// }
+    /// ```
+    pub fn spawn(&mut self, command: Command) -> Result<(Endpoint<'_, S>, Child), Error> {
+        self.check_process()?;
+        let (near, mut child) = child::spawn(command)?;
+        let mut endpoint = self.adopt(near)?;
+        if let Some(connection) = endpoint.connection() {
+            child.closes(connection);
+        }
+        Ok((endpoint, child))
     }
 
     /// Serves until a [`ServerHandle`] or a [`Control`] stops it.

@@ -9,15 +9,17 @@
 
 #![allow(
     unsafe_code,
-    reason = "recvmsg(2), getsockopt(2), setsockopt(2), getsockname(2), getrlimit(2), dup3(2), fcntl(2) and pthread_atfork(3) without rustix"
+    reason = "recvmsg(2), getsockopt(2), setsockopt(2), getsockname(2), getrlimit(2), dup3(2), fcntl(2) and pthread_atfork(3) without rustix, and code between fork(2) and execve(2)"
 )]
 
 use std::mem::{MaybeUninit, size_of, size_of_val};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{LazyLock, Mutex, OnceLock};
 
-use rustix::io::Errno;
+use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use rustix::net::addr::{SocketAddrArg, SocketAddrLen, SocketAddrOpaque};
 use rustix::process::Rlimit;
 
@@ -415,16 +417,22 @@ pub(crate) enum Numbered {
     Inherited(OwnedFd),
     /// A close-on-exec descriptor: it was not inherited, or has been taken already.
     CloseOnExec,
+    /// A file that the caller has refused.
+    Refused,
     /// No open file.
     Closed,
 }
 
-/// Takes ownership of an inherited descriptor and makes it close-on-exec ([fcntl(2)]).
+/// Takes ownership of an inherited descriptor if `accept` returns true, and makes it close-on-exec ([fcntl(2)]). Otherwise
+/// it is unchanged.
 ///
 /// No other code of the process may own the descriptor; see [`inherited_fd`](crate::fds::inherited_fd).
 ///
 /// [fcntl(2)]: https://man7.org/linux/man-pages/man2/fcntl.2.html
-pub(crate) fn take_number(number: RawFd) -> OsResult<Numbered> {
+pub(crate) fn take_number(
+    number: RawFd,
+    accept: impl FnOnce(BorrowedFd<'_>) -> bool,
+) -> OsResult<Numbered> {
     /// No other thread may read the flag before this one has set it.
     static TAKING: Mutex<()> = Mutex::new(());
     let _taking = lock(&TAKING);
@@ -438,6 +446,10 @@ pub(crate) fn take_number(number: RawFd) -> OsResult<Numbered> {
     if flags & libc::FD_CLOEXEC != 0 {
         return Ok(Numbered::CloseOnExec);
     }
+    // SAFETY: the number is open, and no other code closes it meanwhile: none of Rust owns it, for the reasons below.
+    if !accept(unsafe { BorrowedFd::borrow_raw(number) }) {
+        return Ok(Numbered::Refused);
+    }
     call("fcntl", || {
         // SAFETY: F_SETFD takes an integer, and changes that flag of the descriptor and nothing else.
         check(unsafe { libc::fcntl(number, libc::F_SETFD, flags | libc::FD_CLOEXEC) })
@@ -446,6 +458,17 @@ pub(crate) fn take_number(number: RawFd) -> OsResult<Numbered> {
     // this crate open is close-on-exec from the start, and so is what was taken here before. That no other code of the
     // process owns it is the assumption that the documentation of `inherited_fd` states.
     Ok(Numbered::Inherited(unsafe { OwnedFd::from_raw_fd(number) }))
+}
+
+/// Makes the processes that `command` starts inherit this descriptor, under its number. The command owns it from now on.
+///
+/// In this process it stays close-on-exec, so that no program which another thread starts inherits it.
+pub(crate) fn inherit(command: &mut Command, fd: OwnedFd) {
+    let clear = move || Ok(fcntl_setfd(&fd, FdFlags::empty())?);
+    // SAFETY: `clear` runs in the child, after fork(2), where only async-signal-safe calls are allowed: it makes one
+    // system call, fcntl(2), and neither allocates nor locks, also if that fails. It owns the descriptor, so the number
+    // still is this file's.
+    unsafe { command.pre_exec(clear) };
 }
 
 /// Returns the number of forks between this process and the first one that called this ([pthread_atfork(3)]); `None` if

@@ -1,7 +1,7 @@
 //! Files and directories: what binding to a path and unlinking it again needs.
 
 use std::ffi::{OsStr, OsString};
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Gid, Mode, OFlags, Stat, Uid};
@@ -25,9 +25,12 @@ pub(crate) fn set_cloexec(fd: BorrowedFd<'_>) -> OsResult<()> {
     call("fcntl", || rustix::io::fcntl_setfd(fd, flags))
 }
 
+/// The highest number of a standard stream.
+pub(crate) const STDERR: RawFd = 2;
+
 /// Duplicates a descriptor, close-on-exec and above the standard streams.
 pub(crate) fn duplicate(fd: BorrowedFd<'_>) -> OsResult<OwnedFd> {
-    call("fcntl", || rustix::io::fcntl_dupfd_cloexec(fd, 3))
+    call("fcntl", || rustix::io::fcntl_dupfd_cloexec(fd, STDERR + 1))
 }
 
 /// Returns true if `fd` is this end of a pipe or FIFO. Unlike fstat(2), does not wait for a file system

@@ -1,7 +1,17 @@
-//! Process identity, without a system call each time.
+//! Process identity, without a system call each time, and processes that are started.
+
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::process::{Child, Command, ExitStatus};
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal};
 
 use super::control::forks;
+use super::epoll::Watch;
 use super::file::own_pid;
+use super::optional::Optional;
+use super::{OsResult, call, call_io, none_if, wait};
 
 /// The process in which an object was made.
 ///
@@ -31,5 +41,78 @@ impl Origin {
 impl Default for Origin {
     fn default() -> Self {
         Self::here()
+    }
+}
+
+/// Returns the id of the parent process, as `SO_PEERCRED` reports it: 0 if it is not visible in this pid namespace.
+pub(crate) fn getppid() -> i32 {
+    rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get())
+}
+
+/// Starts a program, and waits until the child has called execve(2).
+pub(crate) fn spawn(command: &mut Command) -> OsResult<Child> {
+    call_io("execve", || command.spawn())
+}
+
+static PIDFD: Optional = Optional::new("pidfd_open");
+
+/// Returns a pidfd of a child that has not been waited for, close-on-exec ([pidfd_open(2)], since Linux 5.3). `None` before,
+/// in a sandbox that forbids it, and where descriptors have run out.
+///
+/// [pidfd_open(2)]: https://man7.org/linux/man-pages/man2/pidfd_open.2.html
+pub(crate) fn pidfd_of(child: &Child) -> Option<OwnedFd> {
+    let pid = Pid::from_raw(i32::try_from(child.id()).ok()?)?;
+    let opened = PIDFD.call(|| {
+        call("pidfd_open", || {
+            rustix::process::pidfd_open(pid, PidfdFlags::empty())
+        })
+    });
+    opened.ok().flatten()
+}
+
+static SEND_SIGNAL: Optional = Optional::new("pidfd_send_signal");
+
+/// Sends SIGKILL to a child, by its pidfd where there is one. Does nothing if it has been waited for.
+pub(crate) fn kill(child: &mut Child, pidfd: Option<BorrowedFd<'_>>) -> OsResult<()> {
+    if let Some(pidfd) = pidfd {
+        let send = || rustix::process::pidfd_send_signal(pidfd, Signal::KILL);
+        let sent = SEND_SIGNAL.call(|| none_if(Errno::SRCH, call("pidfd_send_signal", send)))?;
+        if sent.is_some() {
+            return Ok(());
+        }
+    }
+    // Its number is not that of another process before it has been waited for.
+    call_io("kill", || child.kill())
+}
+
+/// Waits until a child has ended, without limit.
+pub(crate) fn wait_for(child: &mut Child) -> OsResult<ExitStatus> {
+    call_io("waitpid", || child.wait())
+}
+
+/// Waits until a child has ended or `deadline` has passed: then `None`.
+pub(crate) fn wait_until(
+    child: &mut Child,
+    pidfd: Option<BorrowedFd<'_>>,
+    deadline: Instant,
+) -> OsResult<Option<ExitStatus>> {
+    const LONGEST: Duration = Duration::from_millis(100);
+    let (mut pidfd, mut pause) = (pidfd, Duration::from_millis(1));
+    loop {
+        let status = call_io("waitpid", || child.try_wait())?;
+        let left = deadline.saturating_duration_since(Instant::now());
+        if status.is_some() || left.is_zero() {
+            return Ok(status);
+        }
+        // Once only: a debugger may be the first to be told of the end.
+        match pidfd.take() {
+            Some(pidfd) => {
+                let _ = wait::poll(pidfd, Watch::Reading, Some(deadline))?;
+            }
+            None => {
+                wait::pause(pause.min(left));
+                pause = LONGEST.min(pause * 2);
+            }
+        }
     }
 }
