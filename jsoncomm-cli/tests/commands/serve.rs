@@ -507,16 +507,19 @@ fn the_end_of_an_inherited_connection_stops_serve() {
 
 #[test]
 fn sighup_stops_serve_cleanly_unless_it_is_ignored() {
-    let serving = Serving::start(&[], "echo 1");
-    assert_eq!(serving.stop(Signal::HUP), "");
-
-    let directory = tempfile::tempdir().unwrap();
-    let address = directory.path().join("serve.sock").display().to_string();
-    let mut command = std::process::Command::new("sh");
-    command.args(["-c", "trap '' HUP; exec \"$@\"", "sh"]);
-    command.arg(env!("CARGO_BIN_EXE_jsoncomm"));
-    command.args(["serve", &address, "test.it", "--", "echo", "1"]);
-    let serving = Serving::of(command, address, directory);
+    // What a signal does is inherited: nohup(1) may have started the tests.
+    let start = |does: &str| {
+        let directory = tempfile::tempdir().unwrap();
+        let address = directory.path().join("serve.sock").display().to_string();
+        let mut command = std::process::Command::new("python3");
+        let set = format!("import os, signal, sys; signal.signal(signal.SIGHUP, signal.{does})");
+        command.args(["-c", &(set + "; os.execv(sys.argv[1], sys.argv[1:])")]);
+        command.arg(env!("CARGO_BIN_EXE_jsoncomm"));
+        command.args(["serve", &address, "test.it", "--", "echo", "1"]);
+        Serving::of(command, address, directory)
+    };
+    assert_eq!(start("SIG_DFL").stop(Signal::HUP), "");
+    let serving = start("SIG_IGN");
     serving.signal(Signal::HUP);
     assert_eq!(call(&serving.connect(), "[]").unwrap(), "1");
     serving.stop(Signal::TERM);
