@@ -28,6 +28,8 @@ mod observe;
 #[cfg(test)]
 mod refused;
 #[cfg(test)]
+mod sessions;
+#[cfg(test)]
 mod shutdown;
 #[cfg(test)]
 mod strangers;

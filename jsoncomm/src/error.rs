@@ -12,6 +12,7 @@ mod address;
 mod call;
 mod fault;
 mod message;
+mod session;
 mod stream;
 
 use std::io;
@@ -23,6 +24,7 @@ pub use call::CallError;
 pub use fault::Fault;
 pub(crate) use fault::caught;
 pub use message::{DecodeError, EncodeError, FdProblem};
+pub use session::SessionProblem;
 pub use stream::SendError;
 
 /// The reason why an operation on a socket, a server or a connection failed.
@@ -78,6 +80,9 @@ pub enum Error {
         /// What is wrong with it.
         problem: AddressProblem,
     },
+    /// A session could not be opened.
+    #[error("no session: {0}")]
+    Session(SessionProblem),
     /// A value could not be written as a message; nothing was sent.
     #[error(transparent)]
     Encode(EncodeError),

@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
+use crate::error::caught;
 use crate::sys::control::{self, Credentials};
 use crate::sys::file::{GID_MAP, UID_MAP, maps_all, own_pid};
 use crate::sys::socket::is_of_pair;
@@ -83,6 +84,12 @@ struct Details {
 }
 
 impl Peer {
+    /// Makes the peer that a program says it is, for [`Server::open_session`](crate::Server::open_session). Its groups and
+    /// process are unknown. `None` if the id is no user here (`u32::MAX`, or 65534 where not every id is mapped).
+    pub fn from_ids(uid: u32, gid: u32) -> Option<Self> {
+        Self::of_program(uid, gid)
+    }
+
     /// The user id, in this process's user namespace.
     pub fn uid(&self) -> u32 {
         self.credentials.uid
@@ -179,6 +186,17 @@ impl Peer {
         let peer = Self::from_credentials(credentials)?;
         let groups = control::peer_groups(socket, known_groups);
         Some(peer.with_details(groups, pidfd))
+    }
+}
+
+/// A rule for which peers may call.
+pub(crate) type Rule = Arc<dyn Fn(&Peer) -> bool + Send + Sync>;
+
+/// Returns true if there is no rule, or if it holds. A rule never holds for a peer whose identity is unknown, nor if it panics.
+pub(crate) fn is_authorized(rule: Option<&Rule>, peer: Option<&Peer>) -> bool {
+    match rule {
+        None => true,
+        Some(rule) => peer.is_some_and(|peer| caught(|| rule(peer)).unwrap_or(false)),
     }
 }
 

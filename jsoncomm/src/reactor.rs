@@ -135,6 +135,29 @@ impl<T: Pollable> Reactor<T> {
 
     /// Adds a source and watches its descriptor for reading. Gives the source back on failure.
     pub(crate) fn add(&mut self, source: T) -> Result<Key, (Error, T)> {
+        let key = self.next_key();
+        if let Err(error) = self.watch(key, &source, Some(Watch::Reading)) {
+            self.free.push(key.index);
+            let error = match error.kind() {
+                io::ErrorKind::PermissionDenied => Error::NotPollable,
+                _ => error.into(),
+            };
+            return Err((error, source));
+        }
+        self.put(key, source);
+        Ok(key)
+    }
+
+    /// Adds a source whose descriptor can be polled. It is watched for reading as soon as the kernel has memory for that.
+    pub(crate) fn add_retrying(&mut self, source: T) -> Key {
+        let key = self.next_key();
+        self.rearm(key, &source, Watch::Reading);
+        self.put(key, source);
+        key
+    }
+
+    /// Returns the key of the next source.
+    fn next_key(&mut self) -> Key {
         let index = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot {
                 generation: 0,
@@ -145,17 +168,7 @@ impl<T: Pollable> Reactor<T> {
         });
         let slot = self.slots.get(index as usize);
         let generation = slot.map_or(0, |slot| slot.generation);
-        let key = Key { index, generation };
-        if let Err(error) = self.watch(key, &source, Some(Watch::Reading)) {
-            self.free.push(index);
-            let error = match error.kind() {
-                io::ErrorKind::PermissionDenied => Error::NotPollable,
-                _ => error.into(),
-            };
-            return Err((error, source));
-        }
-        self.put(key, source);
-        Ok(key)
+        Key { index, generation }
     }
 
     /// The key of the source that is watched under this index now.

@@ -4,10 +4,10 @@ use std::cmp::Ordering;
 
 use crate::describe::{DISCOVER, Describe, Discovery};
 use crate::envelope::{self, Envelope};
-use crate::error::{Fault, caught};
+use crate::error::Fault;
 use crate::message::{self, NoArguments, RawError, RawMessage, Request, Unpack};
 use crate::observe::EventKind;
-use crate::peer::Peer;
+use crate::peer::{Peer, Rule, is_authorized};
 use crate::reply::Reply;
 use crate::service::{Call, Dispatch, Handler, Incoming, MethodReturn, Service};
 
@@ -18,9 +18,6 @@ struct Route<S> {
     service: &'static str,
     method: &'static str,
 }
-
-/// A rule for which peers may call.
-type Rule = Box<dyn Fn(&Peer) -> bool + Send + Sync>;
 
 /// A handler of bare messages.
 type BareHandler<S> = fn(&mut S, &mut Dispatch<'_>);
@@ -127,13 +124,9 @@ impl<S> Routes<S> {
         self.bare.is_some()
     }
 
-    /// Returns true if the peer may call: if there is no rule, or if it holds. A rule never holds for a peer whose identity
-    /// is unknown, nor if it panics.
+    /// Returns true if the peer may call.
     pub(crate) fn authorizes(&self, peer: Option<&Peer>) -> bool {
-        match &self.rule {
-            None => true,
-            Some(rule) => peer.is_some_and(|peer| caught(|| rule(peer)).unwrap_or(false)),
-        }
+        is_authorized(self.rule.as_ref(), peer)
     }
 
     /// Dispatches a message to its handler, or refuses it.

@@ -10,6 +10,7 @@
 //! | [`Endpoint`] | what one socket serves, and for whom |
 //! | [`Control`] | the server, for the callback of a timer or watch |
 //! | [`ServerHandle`] | the server, for handlers and other threads |
+//! | [`Session`], [`SessionProblem`] | a session that was opened, to close it; why one was not |
 //! | [`Token`] | a socket, timer or watch, to remove it |
 //! | [`TestCall`] | testing a handler without a socket |
 //!
@@ -63,6 +64,7 @@ mod lingering;
 mod listener;
 mod posts;
 mod sending;
+mod sessions;
 mod source;
 mod stats;
 mod stop;
@@ -77,14 +79,16 @@ use crate::service::ServerContext;
 use crate::sys::{limit, opaque_debug};
 use crate::transport::Inbox;
 
-pub use crate::service::{Service, TestCall};
+pub use crate::error::SessionProblem;
+pub use crate::service::{Service, Session, TestCall};
 use connected::Connected;
-use control::{Changes, Driven, Timer, Watched};
+use control::{Changes, Driven, OnEnd, Timer, Watched};
 pub use control::{Control, ServerHandle, Token};
 use datagrams::Datagrams;
 pub use endpoint::Endpoint;
 use lingering::Lingering;
 use listener::ListenerSource;
+use sessions::Sessions;
 
 /// A single-threaded server: sockets, the services on them, and the loop that drives both.
 ///
@@ -145,12 +149,13 @@ pub struct Server<S> {
     reactor: Reactor<Box<Source<S>>>,
     context: ServerContext,
     inbox: Inbox,
-    connections: usize,
     /// The sources that are ready, and why.
     turns: Vec<(Key, Cause)>,
     /// The connections to other servers that this loop drives.
     driven: Vec<Key>,
     changes: Arc<Changes<S>>,
+    /// The sessions that have ended, by their tags, of which the state has not been told.
+    ended: Vec<(u64, OnEnd<S>)>,
     /// What callbacks get.
     control: Control<S>,
     /// The server has been asked to stop.
@@ -166,6 +171,7 @@ enum Source<S> {
     Datagrams(Datagrams<S>),
     Listener(ListenerSource<S>),
     Connection(Connected<S>),
+    Sessions(Sessions<S>),
     Lingering(Lingering),
     Watched(Watched<S>),
     Timer(Timer<S>),
@@ -180,7 +186,7 @@ impl<S> Source<S> {
             Source::Lingering(lingering) => lingering.close(context),
             Source::Datagrams(endpoint) => endpoint.close(context),
             Source::Listener(listener) => listener.close(context),
-            Source::Watched(_) | Source::Timer(_) | Source::Client(_) => {}
+            Source::Watched(_) | Source::Timer(_) | Source::Client(_) | Source::Sessions(_) => {}
         }
         None
     }
@@ -194,7 +200,7 @@ impl<S> Pollable for Box<Source<S>> {
             Source::Connection(connection) => connection.as_fd(),
             Source::Watched(watched) => watched.fd.as_fd(),
             Source::Client(driven) => driven.connection.as_fd(),
-            Source::Timer(_) | Source::Lingering(_) => return None,
+            Source::Timer(_) | Source::Lingering(_) | Source::Sessions(_) => return None,
         })
     }
 
@@ -203,7 +209,7 @@ impl<S> Pollable for Box<Source<S>> {
             Source::Datagrams(_) | Source::Listener(_) | Source::Connection(_) => Trigger::Level,
             // The program, or the client, decides whether these are read to their end.
             Source::Watched(_) | Source::Client(_) => Trigger::Edge,
-            Source::Timer(_) | Source::Lingering(_) => Trigger::Edge,
+            Source::Timer(_) | Source::Lingering(_) | Source::Sessions(_) => Trigger::Edge,
         }
     }
 }

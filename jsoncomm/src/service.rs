@@ -7,6 +7,7 @@ mod call;
 mod dispatch;
 mod incoming;
 mod method_return;
+mod session;
 mod test_call;
 
 use crate::describe::Describe;
@@ -18,6 +19,8 @@ pub(crate) use dispatch::{Dispatch, ReplySink, ServerContext};
 pub use incoming::Incoming;
 pub(crate) use incoming::handle_bare;
 pub use method_return::{MethodReturn, Returned};
+pub use session::Session;
+pub(crate) use session::{drive, open};
 pub use test_call::TestCall;
 
 /// A service that the state `S` provides.

@@ -127,6 +127,10 @@ fn calls(service: &Service) -> TokenStream {
             impl<__M> ::core::convert::From<__p::Connection> for #ident<__M> {
                 fn from(connection: __p::Connection) -> Self { Self(::core::convert::From::from(connection)) }
             }
+            #[automatically_derived]
+            impl<__M> ::core::convert::AsRef<__p::Connection> for #ident<__M> {
+                fn as_ref(&self) -> &__p::Connection { &self.0 }
+            }
         };
     }
 }

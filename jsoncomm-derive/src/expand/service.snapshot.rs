@@ -138,6 +138,12 @@ const _: () = {
                 Self(::core::convert::From::from(connection))
             }
         }
+        #[automatically_derived]
+        impl<__M> ::core::convert::AsRef<__p::Connection> for FilesClient<__M> {
+            fn as_ref(&self) -> &__p::Connection {
+                &self.0
+            }
+        }
     };
     #[automatically_derived]
     impl<__S: Files> __p::Service<__S> for dyn Files {

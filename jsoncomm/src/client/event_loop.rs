@@ -1,11 +1,13 @@
 //! A connection in an event loop.
 
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::Connection;
 use crate::error::Error;
+use crate::queue::Drive;
 
 /// How soon an event loop tries again after it found another thread receiving, or no room to send: no event says when that
 /// ends.
@@ -103,6 +105,27 @@ impl Connection {
         let retries = table.drain_skipped || !table.batch.is_empty();
         let retry = retries.then(|| Instant::now() + RETRY);
         table.next_due().into_iter().chain(retry).min()
+    }
+}
+
+impl Drive for Connection {
+    fn run_once(&self) -> Result<bool, Error> {
+        Connection::run_once(self)
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        Connection::next_deadline(self)
+    }
+
+    fn is_abandoned(&self) -> bool {
+        // A call in flight has a clone, unless it is one with a callback.
+        Arc::strong_count(&self.shared) == 1 && self.shared.lock().calls.is_empty()
+    }
+}
+
+impl AsRef<Connection> for Connection {
+    fn as_ref(&self) -> &Connection {
+        self
     }
 }
 

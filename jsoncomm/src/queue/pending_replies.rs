@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::queued_reply::QueuedReply;
+use super::requests::{Request, Requests};
 use super::route::{Caller, ReplyRoute};
 use crate::accounts::{Account, Charge, Cost};
 use crate::envelope::Id;
@@ -138,6 +139,7 @@ pub(crate) struct PendingReplies {
     turn_thread: AtomicUsize,
     /// The process that runs the loop.
     origin: Origin,
+    pub(crate) requests: Requests,
 }
 
 /// Identifies the current thread among those that run, by the address of a thread-local value. Never 0.
@@ -158,6 +160,7 @@ impl PendingReplies {
             signaled: AtomicBool::new(false),
             turn_thread: AtomicUsize::new(0),
             origin: Origin::here(),
+            requests: Requests::new(limits.connections),
         }
     }
 
@@ -224,6 +227,21 @@ impl PendingReplies {
     pub(crate) fn signal(&self) {
         self.signaled.store(true, Ordering::Release);
         self.wake();
+    }
+
+    /// Asks the loop for something, which it does at the end of its turn.
+    pub(crate) fn request(&self, request: Request) {
+        self.requests.push(request);
+        self.signaled.store(true, Ordering::Release);
+        if !self.is_in_turn() {
+            self.wake();
+        }
+    }
+
+    /// Returns true if this thread is in a turn.
+    #[inline]
+    fn is_in_turn(&self) -> bool {
+        self.turn_thread.load(Ordering::Relaxed) == thread_key()
     }
 
     /// Takes the numbers of discarded replies.
@@ -448,7 +466,7 @@ impl PendingReplies {
     fn push(&self, state: &mut State, post: PostedReply) -> bool {
         state.posts.push(post);
         self.posted.store(true, Ordering::Release);
-        state.posts.len() == 1 && self.turn_thread.load(Ordering::Relaxed) != thread_key()
+        state.posts.len() == 1 && !self.is_in_turn()
     }
 }
 

@@ -26,6 +26,8 @@ pub(crate) struct Caller<'c> {
     pub(crate) account: &'c Arc<Account>,
     /// Its identity, if the kernel or the program reported one.
     pub(crate) peer: Option<&'c Peer>,
+    /// The tag of its session or adopted connection.
+    pub(crate) tag: Option<u64>,
 }
 
 impl Caller<'_> {

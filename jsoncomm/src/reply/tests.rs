@@ -20,6 +20,7 @@ fn a_server_is_busy_until_a_reply_from_another_thread_is_collected() {
         to: None,
         account: &account,
         peer: None,
+        tag: None,
     };
     let (sender, replies) = channel::<Reply<u64>>();
     let replying = std::thread::spawn(move || replies.into_iter().for_each(|reply| reply.send(7)));

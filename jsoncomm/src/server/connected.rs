@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::batch::Batch;
+use super::control::OnEnd;
 use super::lingering::Lingering;
 use super::sending::{Attempt, ReplySocket, Writer, fault_instead};
 use super::source::{
@@ -20,7 +21,9 @@ use crate::fds::Fds;
 use crate::limits::Limits;
 use crate::observe::{DisconnectReason, EventKind, UndeliveredReason};
 use crate::peer::Peer;
-use crate::queue::{Caller, OutgoingReply, QueuedReply, SendQueue, WaitsFor};
+use crate::queue::{
+    Caller, Opening, OutgoingReply, QueuedReply, SendQueue, SessionState, WaitsFor,
+};
 use crate::reactor::{Cause, Key, Watch};
 use crate::router::Routes;
 use crate::service::{Dispatch, ReplySink, ServerContext};
@@ -48,6 +51,8 @@ pub(super) struct Connected<S> {
     /// Nothing is read until fewer of the user's connections are being closed: there were as many as may be when this one
     /// was accepted.
     parked: bool,
+    /// Tells the state that the connection has ended.
+    pub(super) on_end: Option<OnEnd<S>>,
 }
 
 /// A connection's send queue and its socket. Apart from the rest, so that both can be borrowed at the same time.
@@ -61,6 +66,8 @@ pub(super) struct ConnectionWriter {
     malformed: Malformed,
     /// Nothing more can be sent: the peer has closed the connection, or was disconnected.
     broken: bool,
+    /// The tag, and whether the program has closed the session.
+    pub(super) session: Option<Arc<SessionState>>,
 }
 
 /// The malformed messages of a connection within [`Limits::malformed_window`].
@@ -93,10 +100,38 @@ impl<S> Connected<S> {
         let pidfd = routes.pidfds.then(|| peer_pidfd(fd)).flatten();
         let peer = Peer::of_connection(fd, pidfd);
         let account = context.accounts.of(peer.as_ref().map(Peer::uid));
+        let charge = account.try_charge(Cost::CONNECTION);
+        Self::with_peer(transport, routes, peer, account, charge)
+    }
+
+    /// Makes the connection of a session. Its peer has been authorized.
+    pub(super) fn of_session(opening: Opening, routes: Arc<Routes<S>>, on_end: OnEnd<S>) -> Self {
+        let (transport, peer) = (opening.transport, opening.peer);
+        let charge = Some(opening.charge);
+        let connection = Self::with_peer(transport, routes, peer, opening.account, charge);
+        Self {
+            writer: ConnectionWriter {
+                session: Some(opening.session),
+                ..connection.writer
+            },
+            authorized: Some(true),
+            vouched_for: true,
+            on_end: Some(on_end),
+            ..connection
+        }
+    }
+
+    fn with_peer(
+        transport: Transport,
+        routes: Arc<Routes<S>>,
+        peer: Option<Peer>,
+        account: Arc<Account>,
+        charge: Option<Charge>,
+    ) -> Self {
         let parked = account.room_to_close() == 0;
         Self {
             routes,
-            charge: account.try_charge(Cost::CONNECTION),
+            charge,
             writer: ConnectionWriter {
                 socket: ReplySocket::new(transport, Arc::clone(&account), Order::Sent),
                 peer: peer.as_ref().map(Peer::credentials),
@@ -104,6 +139,7 @@ impl<S> Connected<S> {
                 retry: None,
                 malformed: Malformed::default(),
                 broken: false,
+                session: None,
             },
             peer,
             authorized: None,
@@ -113,6 +149,7 @@ impl<S> Connected<S> {
             vouched_for: false,
             stops_server: false,
             parked,
+            on_end: None,
         }
     }
 
@@ -144,6 +181,13 @@ impl<S> Connected<S> {
     pub(super) fn is_authorized(&mut self) -> bool {
         let ask = || self.routes.authorizes(self.peer.as_ref());
         *self.authorized.get_or_insert_with(ask)
+    }
+
+    /// Notes that the session has ended. Returns its tag and what tells the state, once.
+    pub(super) fn end(&mut self) -> Option<(u64, OnEnd<S>)> {
+        let session = self.writer.session.as_ref()?;
+        session.close();
+        Some((session.tag, self.on_end.take()?))
     }
 
     /// Counts the replies that are lost when the connection is closed, unless that has been done.
@@ -197,6 +241,9 @@ impl<S> Connected<S> {
     /// Sends queued replies first, and reads messages only if there is room for more.
     pub(super) fn act(&mut self, turn: Turn<'_, S>) -> SourceAction {
         let (key, cause) = (turn.key, turn.cause);
+        if self.writer.is_revoked() {
+            return SourceAction::Close;
+        }
         if self.parked && self.stays_parked(key) {
             return SourceAction::Ignore(None);
         }
@@ -234,6 +281,7 @@ impl<S> Connected<S> {
             to: None,
             account: &self.account,
             peer: self.peer.as_ref(),
+            tag: self.writer.tag(),
         };
         let writer = &mut self.writer;
         while self.batch.is_none()
@@ -292,6 +340,7 @@ impl<S> Connected<S> {
             to: None,
             account: &self.account,
             peer: self.peer.as_ref(),
+            tag: self.writer.tag(),
         };
         let mut dispatch = Dispatch {
             context: &mut *turn.context,
@@ -326,7 +375,24 @@ impl ConnectionWriter {
     /// descriptors.
     #[inline]
     fn is_clear(&self) -> bool {
-        !self.broken && (self.queue.is_empty() || self.may_hold_more())
+        !self.is_broken() && (self.queue.is_empty() || self.may_hold_more())
+    }
+
+    /// Returns true if the program has closed the session.
+    #[inline]
+    fn is_revoked(&self) -> bool {
+        let session = self.session.as_ref();
+        session.is_some_and(|session| session.is_closed())
+    }
+
+    /// Returns true if the peer must not be read from again.
+    #[inline]
+    fn is_broken(&self) -> bool {
+        self.broken || self.is_revoked()
+    }
+
+    fn tag(&self) -> Option<u64> {
+        self.session.as_ref().map(|session| session.tag)
     }
 
     /// Returns true if more replies may be held back until descriptors are read.
@@ -364,7 +430,7 @@ impl ConnectionWriter {
     /// Returns what to watch the socket for now.
     #[inline]
     pub(super) fn next(&self) -> SourceAction {
-        if self.broken {
+        if self.is_broken() {
             SourceAction::Close
         } else if self.queue.is_empty() {
             SourceAction::READ
@@ -382,7 +448,7 @@ impl ConnectionWriter {
     /// bring more of what waits to be closed. Returns `None` if it may be read from after all.
     #[inline(never)]
     fn hold_off(&mut self, key: Key, account: &Account) -> Option<SourceAction> {
-        if self.broken || self.queue.waits_for_room() {
+        if self.is_broken() || self.queue.waits_for_room() {
             return Some(self.next());
         }
         // The end of file comes after what is not read, and a reply that is held back may not be tried at all.

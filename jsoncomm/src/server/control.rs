@@ -1,6 +1,6 @@
 //! What reaches into a server's loop: watches, timers, and changes from outside.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
@@ -8,8 +8,9 @@ use super::source::SourceAction;
 use super::{Server, Source};
 use crate::client::Connection;
 use crate::error::Error;
-use crate::queue::PendingReplies;
+use crate::queue::{Drive, PendingReplies};
 use crate::reactor::{Cause, Key};
+use crate::service;
 use crate::sys::{lock, opaque_debug};
 
 /// Identifies an endpoint, a watch or a timer of one server. A token is never used for anything else, even after what it
@@ -126,6 +127,11 @@ impl<S> Control<S> {
         self.handle.shut_down(grace);
     }
 
+    /// Drives a connection to another server from now on; see [`Call::drive`](crate::Call::drive).
+    pub fn drive(&mut self, connection: impl AsRef<Connection>) {
+        service::drive(&self.handle.pending, connection.as_ref());
+    }
+
     /// Applies `change` to the server at the end of this turn: to add an endpoint or remove another timer, for example.
     pub fn post(&mut self, change: impl FnOnce(&mut Server<S>) + Send + 'static) {
         self.handle.post(change);
@@ -240,7 +246,8 @@ impl<S> Server<S> {
     /// The loop observes the deadlines of calls that were started before it sleeps. If another thread starts a call
     /// meanwhile, [post](ServerHandle::post) a change to make the loop look again; one that does nothing suffices.
     ///
-    /// When the other server is gone, all calls end, and the connection is released.
+    /// The connection is released when the other server is gone, with which all calls end, and when the program has dropped all
+    /// clones of it and no call is in flight.
     ///
     /// # Errors
     ///
@@ -264,6 +271,14 @@ impl<S> Server<S> {
         Ok(Token(key))
     }
 
+    /// Drives a connection, which can be polled as it is a socket.
+    pub(super) fn add_driven(&mut self, connection: Box<dyn Drive + Send>) {
+        let timer = None;
+        let source = Box::new(Source::Client(Driven { connection, timer }));
+        let key = self.reactor.add_retrying(source);
+        self.driven.push(key);
+    }
+
     /// Sets the timers of driven connections, on which calls may have been started.
     pub(super) fn arm_driven(&mut self) {
         if !self.driven.is_empty() {
@@ -274,15 +289,23 @@ impl<S> Server<S> {
     #[inline(never)]
     fn set_driven_timers(&mut self) {
         let reactor = &mut self.reactor;
+        let mut abandoned = Vec::new();
         self.driven.retain(|key| {
             let Some(Source::Client(client)) = reactor.get(*key).map(|source| &mut **source) else {
                 return false;
             };
+            if client.connection.is_abandoned() {
+                abandoned.push(*key);
+                return false;
+            }
             if let Some(due) = client.set_timer() {
                 reactor.wake_at(*key, due);
             }
             true
         });
+        for key in abandoned {
+            self.act_on(key, |_| SourceAction::Close);
+        }
     }
 }
 
@@ -300,6 +323,9 @@ pub(super) struct Timer<S> {
     call: Callback<S>,
 }
 
+/// The callback that tells the state that a session or an adopted connection has ended, by its tag.
+pub(super) type OnEnd<S> = Arc<dyn Fn(&mut S, &mut Control<S>, u64) + Send + Sync>;
+
 /// The callback of a watch or a timer.
 type Callback<S> = Box<dyn FnMut(&mut S, &mut Control<S>) + Send>;
 
@@ -308,22 +334,6 @@ pub(super) struct Driven {
     pub(super) connection: Box<dyn Drive + Send>,
     /// When the timer is due, so that it is not set twice.
     timer: Option<Instant>,
-}
-
-/// What the loop needs of a connection. A trait, so that the client is no part of a server that drives none.
-pub(super) trait Drive: AsFd {
-    fn run_once(&self) -> Result<bool, Error>;
-    fn next_deadline(&self) -> Option<Instant>;
-}
-
-impl Drive for Connection {
-    fn run_once(&self) -> Result<bool, Error> {
-        Connection::run_once(self)
-    }
-
-    fn next_deadline(&self) -> Option<Instant> {
-        Connection::next_deadline(self)
-    }
 }
 
 impl Driven {
@@ -396,6 +406,7 @@ mod tests {
     use crate::client::PendingCall;
     use crate::limits::Limits;
     use crate::socket::Socket;
+    use std::os::fd::AsFd;
     use std::sync::mpsc::{Receiver, channel};
 
     /// The deadline of each wait.

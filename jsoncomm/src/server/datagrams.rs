@@ -200,6 +200,7 @@ impl<S> Datagrams<S> {
             to: inbox.sender().filter(|name| name.is_abstract()),
             account,
             peer,
+            tag: None,
         };
         let authorized = self.routes.authorizes(peer);
         let (to, bare) = (caller.to, self.sender.socket.in_order);
@@ -238,6 +239,7 @@ impl<S> Datagrams<S> {
             to: unfinished.to.as_ref(),
             account: &unfinished.account,
             peer: unfinished.peer.as_ref(),
+            tag: None,
         };
         let peer = caller.peer.map(Peer::credentials);
         let mut dispatch = Dispatch {

@@ -4,11 +4,13 @@ use std::convert::Infallible;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use super::control::Control;
 use super::{Server, Source, Token};
 use crate::describe::Describe;
 use crate::error::{AddressProblem, Error};
 use crate::message::{RawError, RawMessage, Request};
-use crate::peer::Peer;
+use crate::peer::{Peer, Rule};
+use crate::queue::SessionState;
 use crate::reactor::{Key, Pollable};
 use crate::reply::Reply;
 use crate::router::Routes;
@@ -90,6 +92,7 @@ impl<S> Endpoint<'_, S> {
     /// |---|---|
     /// | listening seqpacket | once for each connection, when it is accepted |
     /// | [adopted](Server::adopt) connection | once, when the first message arrives |
+    /// | [session](Server::sessions) | once, when it is opened |
     /// | datagram | for each message |
     ///
     /// # Examples
@@ -109,7 +112,9 @@ impl<S> Endpoint<'_, S> {
     /// }
     /// ```
     pub fn authorize(self, rule: impl Fn(&Peer) -> bool + Send + Sync + 'static) -> Self {
-        self.change(|routes| routes.rule = Some(Box::new(rule)))
+        let (rule, key): (Rule, _) = (Arc::new(rule), self.key.to_bits());
+        self.server.context.pending.requests.set_rule(key, &rule);
+        self.change(|routes| routes.rule = Some(rule))
     }
 
     /// Serves calls to methods that nothing else here serves, undecoded.
@@ -237,6 +242,8 @@ impl<S> Endpoint<'_, S> {
             Some(Source::Listener(_)) => {
                 let limits = &mut self.server.context.limits;
                 limits.make_room_for_pidfds(descriptor_limit());
+                let requests = &self.server.context.pending.requests;
+                requests.set_connections_max(limits.connections);
             }
             _ => {}
         }
@@ -382,6 +389,55 @@ impl<S> Endpoint<'_, S> {
         Ok(self)
     }
 
+    /// Tags this connection, which was [adopted](Server::adopt): calls on it have the tag, and the state is told when it ends.
+    ///
+    /// [`Call::tag`](crate::Call::tag) returns the tag. `on_end` is called with it once, as for a
+    /// [session](Server::sessions), also if [`remove`](Server::remove) closes the connection.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Address`] if the endpoint is not a connection of [`Kind::Seqpacket`](crate::Kind::Seqpacket).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use jsoncomm::{Call, Server};
+    /// use std::os::fd::OwnedFd;
+    ///
+    /// #[jsoncomm::service(name = "example.job")]
+    /// trait Job {
+    ///     #[oneway]
+    ///     fn progress(&mut self, call: &mut Call, percent: u8);
+    /// }
+    ///
+    /// struct Jobs { ended: Vec<u64> }
+    ///
+    /// impl Job for Jobs {
+    ///     fn progress(&mut self, call: &mut Call, percent: u8) {
+    ///         println!("job {:?}: {percent} %", call.tag());
+    ///     }
+    /// }
+    ///
+    /// /// Serves a worker at the other end of `socket`.
+    /// fn serve(server: &mut Server<Jobs>, socket: OwnedFd, job: u64) -> Result<(), jsoncomm::Error> {
+    ///     let endpoint = server.adopt(socket)?.serve::<dyn Job>();
+    ///     endpoint.tag(job, |jobs, _, job| jobs.ended.push(job))?;
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn tag(
+        mut self,
+        tag: u64,
+        on_end: impl Fn(&mut S, &mut Control<S>, u64) + Send + Sync + 'static,
+    ) -> Result<Self, Error> {
+        let Some(Source::Connection(connection)) = self.source() else {
+            return Err(wrong_socket("a seqpacket connection"));
+        };
+        connection.writer.session = Some(Arc::new(SessionState::new(tag)));
+        connection.on_end = Some(Arc::new(on_end));
+        Ok(self)
+    }
+
     /// Turns `rpc.discover` off: it is then an unknown method, as it is without the feature `discover` of this crate.
     ///
     /// Without this, every [authorized](Endpoint::authorize) caller of `rpc.discover` gets an OpenRPC document of all services and
@@ -430,6 +486,7 @@ impl<S> Endpoint<'_, S> {
         let routes = match self.source() {
             Some(Source::Datagrams(endpoint)) => Arc::get_mut(&mut endpoint.routes),
             Some(Source::Listener(source)) => Arc::get_mut(&mut source.routes),
+            Some(Source::Sessions(sessions)) => Arc::get_mut(&mut sessions.routes),
             Some(Source::Connection(connection)) => Arc::get_mut(&mut connection.routes),
             _ => None,
         };

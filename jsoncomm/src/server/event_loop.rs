@@ -33,6 +33,7 @@ impl<S> Server<S> {
                 Source::Lingering(lingering) => lingering.act(),
                 Source::Watched(watched) => watched.act(state, &mut self.control, cause),
                 Source::Timer(timer) => timer.act(state, &mut self.control),
+                Source::Sessions(_) => SourceAction::Keep(None),
             };
             if !self.context.is_own_process() {
                 return;
@@ -53,6 +54,7 @@ impl<S> Server<S> {
                 _ => SourceAction::READ,
             });
         }
+        self.apply_requests();
         let changes = std::mem::take(&mut *lock(&self.changes));
         for change in changes {
             change(self);
@@ -99,10 +101,11 @@ impl<S> Server<S> {
     }
 
     /// Removes a source that was taken out of the reactor, and closes it.
-    pub(super) fn close(&mut self, key: Key, source: Box<Source<S>>) {
+    pub(super) fn close(&mut self, key: Key, mut source: Box<Source<S>>) {
         self.reactor.release(key, &source);
-        match &*source {
+        match &mut *source {
             Source::Connection(connection) => {
+                self.ended.extend(connection.end());
                 self.context.note(connection.writer.peer, EventKind::Closed);
                 connection.note_lost(&mut self.context);
                 // A server that is shutting down ends by itself, and can be run again.
@@ -120,6 +123,7 @@ impl<S> Server<S> {
             }
             // Their timers may be due in a long time; those of other sources are due soon.
             Source::Timer(_) | Source::Client(_) => self.reactor.cancel_wakes(key),
+            Source::Sessions(_) => self.context.pending.requests.unregister(key.to_bits()),
             Source::Lingering(_) | Source::Listener(_) | Source::Watched(_) => {}
         }
         let counts = matches!(*source, Source::Connection(_) | Source::Lingering(_));
@@ -132,7 +136,8 @@ impl<S> Server<S> {
                     self.act_on(key, |_| action);
                 }
             }
-            None => self.connections -= usize::from(counts),
+            None if counts => self.context.pending.requests.uncount_connection(),
+            None => {}
         }
     }
 }

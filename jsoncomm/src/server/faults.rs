@@ -316,11 +316,11 @@ impl World {
             self.server.counts().refused,
             self.server.counts().undelivered,
         );
-        let closed = self.server.connections;
+        let closed = self.server.stats().connections;
         self.turn_until("a deferred call", |world| {
             let counts = world.server.counts();
             let over = counts.refused > refused || counts.undelivered > dropped;
-            over || !world.state.waiting.is_empty() || world.server.connections < closed
+            over || !world.state.waiting.is_empty() || world.server.stats().connections < closed
         });
         self.send_replies();
         self.finish(Ok(call)).is_some()
@@ -401,7 +401,7 @@ impl World {
             self.turn_within(Duration::ZERO);
         }
         self.turn_until("the end", |world| world.stopped);
-        assert_eq!(self.server.connections, 0);
+        assert_eq!(self.server.stats().connections, 0);
         self.finish_stopped(later);
         self.look_for_leftovers();
         self.send_replies();
@@ -494,7 +494,7 @@ fn a_connection_that_fails_to_be_adopted_is_not_counted() {
     let (ours, _theirs) = sys::socketpair(sys::Kind::Seqpacket).unwrap();
     fail("epoll_ctl", Errno::NOMEM);
     assert!(server.adopt(ours).is_err());
-    assert_eq!(server.connections, 0);
+    assert_eq!(server.stats().connections, 0);
 }
 
 #[test]

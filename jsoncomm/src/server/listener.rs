@@ -48,7 +48,8 @@ impl<S> Server<S> {
             // Each connection that is being closed holds a descriptor, and one that is turned away may be one more.
             let (limits, accounts) = (&self.context.limits, &self.context.accounts);
             let most = limits.connections.saturating_add(limits.user_closing);
-            let too_many = |closing| closing > 0 && self.connections + closing >= most;
+            let requests = &self.context.pending.requests;
+            let too_many = |closing| closing > 0 && requests.connections() + closing >= most;
             if too_many(accounts.closing()) && accounts.wait_to_accept(key.to_bits(), too_many) {
                 return SourceAction::Ignore(None);
             }
@@ -65,7 +66,7 @@ impl<S> Server<S> {
     /// Adds a new connection, or turns it away.
     fn add_connection(&mut self, transport: Transport, routes: &Arc<Routes<S>>) {
         let mut connection = Connected::new(transport, Arc::clone(routes), &mut self.context);
-        let fault = if self.connections >= self.context.limits.connections {
+        let fault = if !self.context.pending.requests.has_room() {
             Fault::new(Fault::BUSY, "too many connections")
         } else if connection.charge.is_none() {
             Fault::new(Fault::BUSY, "too many connections of this user")
@@ -74,7 +75,7 @@ impl<S> Server<S> {
         } else {
             let peer = connection.writer.peer;
             let event = if self.add(Source::Connection(connection)).is_ok() {
-                self.connections += 1;
+                self.context.pending.requests.count_connection();
                 EventKind::Accepted
             } else {
                 EventKind::Rejected(Fault::BUSY)

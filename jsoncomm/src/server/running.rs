@@ -44,7 +44,6 @@ impl<S> Server<S> {
             reactor,
             context: ServerContext::new(limits, pending),
             inbox: Inbox::default(),
-            connections: 0,
             turns: Vec::new(),
             driven: Vec::new(),
             control: Control {
@@ -52,6 +51,7 @@ impl<S> Server<S> {
                 remove: false,
             },
             changes,
+            ended: Vec::new(),
             stop: false,
             stopping: None,
         })
@@ -115,7 +115,7 @@ impl<S> Server<S> {
                 let transport = Transport::new(fd, Kind::Seqpacket, &self.context.limits)?;
                 let connection = Connected::new(transport, Arc::default(), &mut self.context);
                 let endpoint = self.add_endpoint(Source::Connection(connection))?;
-                endpoint.server.connections += 1;
+                endpoint.server.context.pending.requests.count_connection();
                 Ok(endpoint)
             }
             Err(_) => {
@@ -230,6 +230,9 @@ impl<S> Server<S> {
         self.arm_driven();
         self.reactor.arm()?;
         let ended = self.stopping.is_some() && self.end_if_stopping(idle);
+        if !self.ended.is_empty() {
+            self.tell_ended(state);
+        }
         if ended | std::mem::take(&mut self.stop) {
             Ok(ControlFlow::Break(()))
         } else {
@@ -254,7 +257,12 @@ impl<S> Server<S> {
     ///
     #[doc = include_str!("../../doc/remove.md")]
     pub fn remove(&mut self, token: Token) -> bool {
-        self.context.is_own_process() && self.act_on(token.0, |_| SourceAction::Close)
+        if !self.context.is_own_process() {
+            return false;
+        }
+        // Sessions that have been opened need their endpoint until they are adopted.
+        self.apply_requests();
+        self.act_on(token.0, |_| SourceAction::Close)
     }
 
     /// Sets how long the loop busy-polls before it sleeps, like `SO_BUSY_POLL` in [socket(7)]. Zero, the default, turns it

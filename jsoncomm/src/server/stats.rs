@@ -19,9 +19,7 @@ impl<S> Server<S> {
             Source::Datagrams(endpoint) => endpoint.sender.socket.in_flight(),
             Source::Connection(connection) => connection.writer.socket.in_flight(),
             Source::Lingering(lingering) => lingering.socket.in_flight(),
-            Source::Listener(_) | Source::Watched(_) | Source::Timer(_) | Source::Client(_) => {
-                (0, 0)
-            }
+            _ => (0, 0),
         });
         let sum = |(fds, bytes), (more_fds, more_bytes)| (fds + more_fds, bytes + more_bytes);
         let (fds_in_flight, bytes_in_flight) = in_flight.fold((0, 0), sum);
@@ -29,7 +27,7 @@ impl<S> Server<S> {
             fds_in_flight,
             bytes_in_flight,
             counts: self.context.counts,
-            connections: self.connections,
+            connections: self.context.pending.requests.connections(),
             deferred: self.context.pending.deferred(),
             backlog: self.waiting(),
         }

@@ -25,6 +25,7 @@ pub struct Call {
     pub(super) route: ReplyRoute,
     pub(super) account: Arc<Account>,
     pub(super) peer: Option<Peer>,
+    pub(super) tag: Option<u64>,
     pub(super) deadline: Option<Instant>,
     pub(super) pending: Arc<PendingReplies>,
     /// How the reply is written, until a [`Reply`] or a [`StreamSender`] has been made.
@@ -44,6 +45,7 @@ impl Call {
             route: caller.route(),
             account: Arc::clone(caller.account),
             peer: caller.peer.cloned(),
+            tag: caller.tag,
             deadline: None,
             pending: Arc::clone(pending),
             format: Some(format),
@@ -176,6 +178,7 @@ impl Call {
             to: self.route.to.as_ref(),
             account: &self.account,
             peer: self.peer(),
+            tag: self.tag,
         }
     }
 

@@ -78,6 +78,7 @@ impl TestCall {
             to: None,
             account: &account,
             peer: None,
+            tag: None,
         };
         Self {
             call: Call::new(&caller, &pending, ReplyFormat::Call(ID)),
@@ -97,6 +98,13 @@ impl TestCall {
     #[must_use = "returns the changed call"]
     pub fn from_user(mut self, uid: u32, gid: u32) -> Self {
         self.call.peer = Peer::of_program(uid, gid);
+        self
+    }
+
+    /// Sets the tag of the session that the call came on, which [`Call::tag`] returns.
+    #[must_use = "returns the changed call"]
+    pub fn on_session(mut self, tag: u64) -> Self {
+        self.call.tag = Some(tag);
         self
     }
 

@@ -62,6 +62,7 @@ fn caller<'c>(route: &'c ReplyRoute, account: &'c Arc<Account>) -> Caller<'c> {
         to: route.to.as_ref(),
         account,
         peer: None,
+        tag: None,
     }
 }
 

@@ -30,5 +30,5 @@ fn a_connection_that_cannot_be_watched_is_closed_by_another_thread() {
     // Shut down first, then closed by another thread, as a descriptor in it is unread.
     assert_eq!(inject::counts()["shutdown"], 1);
     assert_eq!(server.counts().rejected, 1);
-    assert_eq!(server.connections, 0);
+    assert_eq!(server.stats().connections, 0);
 }

@@ -108,12 +108,12 @@ fn a_reply_that_is_held_back_is_retried_though_its_peer_was_not_read_meanwhile()
 fn a_hang_up_is_noticed_while_the_peer_is_not_read_and_nothing_more_may_be_in_flight() {
     for count in [1, 15, 16] {
         let mut held = hold(count);
-        let connections = held.world.server.connections;
+        let connections = held.world.server.stats().connections;
         let dropped = held.world.server.counts().undelivered;
         held.turn_for_a_while();
         shut_down(held.world.connection.as_fd(), Shutdown::Both).unwrap();
         held.world.turn_until("the end of a connection", |world| {
-            world.server.connections < connections
+            world.server.stats().connections < connections
         });
         let lost = held.world.server.counts().undelivered - dropped;
         assert_eq!(lost, count as u64, "they are counted");

@@ -63,7 +63,7 @@ fn an_error_about_the_message_becomes_a_fault_that_names_it_and_the_connection_s
             Errno::IO,
         ] {
             assert!(swap(&mut world, 0, errno).is_ok());
-            let connections = world.server.connections;
+            let connections = world.server.stats().connections;
             let Err(CallError::Fault(fault)) = swap(&mut world, 1, errno) else {
                 panic!("no fault for {errno} {kind:?}");
             };
@@ -73,7 +73,7 @@ fn an_error_about_the_message_becomes_a_fault_that_names_it_and_the_connection_s
                 .contains(&std::io::Error::from(errno).to_string());
             assert!(named && fault.message.contains("sendmsg"), "{fault}");
             assert!(swap(&mut world, 0, errno).is_ok());
-            assert_eq!(world.server.connections, connections);
+            assert_eq!(world.server.stats().connections, connections);
         }
         // A message that is too long travels in a memfd.
         assert!(swap(&mut world, 1, Errno::MSGSIZE).is_ok());
