@@ -8,6 +8,8 @@ mod calls;
 #[cfg(test)]
 mod client;
 #[cfg(test)]
+mod fields;
+#[cfg(test)]
 mod inflight;
 #[cfg(test)]
 mod later;

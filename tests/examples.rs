@@ -70,6 +70,19 @@ fn relay_forwards_a_descriptor_and_an_error() {
 }
 
 #[test]
+fn subscribe_is_called_back_until_either_side_hangs_up() {
+    let said = text(&example("subscribe").output().unwrap());
+    let lines = [
+        "2 subscribers",
+        "told: a is 1",
+        "1 is left",
+        "told: b is 2",
+        "the store has hung up",
+    ];
+    assert_eq!(said.lines().collect::<Vec<_>>(), lines, "{said}");
+}
+
+#[test]
 fn pool_replies_in_order_of_completion_and_stops_cancelled_jobs() {
     let said = text(&example("pool").output().unwrap());
     assert!(said.contains("below 1000: 168 primes\n"), "{said}");

@@ -420,7 +420,8 @@ pub fn nested() -> Slow {
 pub struct Running<S> {
     /// Where its socket is.
     pub path: PathBuf,
-    handle: ServerHandle<S>,
+    /// Reaches the server.
+    pub handle: ServerHandle<S>,
     thread: Option<JoinHandle<(S, Counts)>>,
     _directory: TempDir,
 }

@@ -49,6 +49,10 @@ sent, and so are those among its arguments that it has not detached. A generator
 fast as its client reads. While it blocks, the whole server does. A method that raises anything but ServiceError and
 Fault fails only its own call.
 
+A connection is a descriptor as well. It is sent like a file, and received by the annotation Connection, or from a reply
+by `message.connection("events")`, ready to call: one connected "seqpacket" socket whose other end belongs to the user
+who sent it, unless `allow_foreign_endpoints` says otherwise (a confused deputy). What a method gets it owns, and may keep.
+
 The module keeps the promises of the library's README, with these differences:
 
 - A connection has one call in flight besides its streams and batches, and is for one thread at a time. It does not
@@ -94,6 +98,7 @@ import threading
 import time
 import types
 import typing
+import weakref
 from collections.abc import Generator
 from typing import Any, Callable, Iterable, Iterator, Optional, Union
 
@@ -109,6 +114,7 @@ MESSAGE_MAX = 1 << 20  # bytes of a JSON text, inline or in a memfd; `limit` cha
 DEPTH_MAX = 64  # nested arrays and objects
 DIGITS_MAX = 1000  # in an integer: the time to parse one grows faster than its length
 ID_MAX = 256  # bytes of an id that is echoed
+ANYONE = -1  # in place of the user whose connections are taken: those of all
 TIMEOUT_MAX = 1 << 53  # milliseconds: the largest integer that every float holds exactly
 DEFAULT_TIMEOUT = 25.0  # seconds for a call, by default
 LIVENESS_INTERVAL = 0.1  # seconds after which a datagram client checks that its server lives
@@ -298,6 +304,9 @@ class Message:
         self.value: Any = None
         self.more = False
         self.credentials: Optional[tuple[int, int, int]] = None  # pid, uid and gid, if the socket receives them
+        self.giver: Optional[int] = None  # the user whose connections are taken; ANYONE takes all
+        self._admit: Callable[[Connection], bool] = lambda _: True  # charges a connection to that user
+        self._endpoints: list[Connection] = []  # that were made of descriptors, until somebody owns them
         self._named: dict[int, str] = {}
 
     def fd(self, *path: Union[str, int]) -> Fd:
@@ -320,7 +329,39 @@ class Message:
             raise Fault(Fault.INVALID_DESCRIPTORS, f"descriptor {index} is named twice", name)
         return self.fds[index]
 
+    def connection(self, *path: Union[str, int]) -> Connection:
+        """Makes a connection of the descriptor that a member names, which the caller then owns."""
+        name = ".".join(map(str, path))
+        try:
+            made = self.endpoint(self.fd(*path), name)
+        except Fault as fault:
+            raise BadMessage(fault.code, f"{fault.field}: {fault}") from None
+        self._endpoints.remove(made)
+        return made
+
+    def endpoint(self, fd: Fd, name: str) -> Connection:
+        """Makes a connection of a descriptor. Refuses what is none, and whose other end is not the sender's."""
+
+        def refused(reason: str) -> Fault:
+            return Fault(Fault.INVALID_DESCRIPTORS, reason, name)
+
+        if not _is_endpoint(fd.fileno()):
+            raise refused("not a connected unix seqpacket socket")
+        sock = socket.socket(fileno=fd.detach())
+        made = Connection(sock, closer=fd._closer)
+        if self.giver != ANYONE and (self.giver is None or self.giver != Peer.of_connection(sock).uid):
+            made.close()
+            raise refused("not a connection to a process of the sender's user")
+        if not self._admit(made):
+            made.close()
+            raise refused("exceeds the connections of the sender's user")
+        self._endpoints.append(made)
+        return made
+
     def close(self) -> None:
+        for made in self._endpoints:
+            made.close()
+        self._endpoints.clear()
         for fd in self.fds:
             fd.discard()
 
@@ -453,6 +494,8 @@ def encode(value: Any) -> tuple[bytes, list[Any]]:
     def index(thing: Any) -> int:
         if not hasattr(thing, "fileno"):
             raise TypeError(f"{type(thing).__name__} cannot be sent")
+        if isinstance(thing, Connection):
+            thing._check_idle()
         thing.fileno()  # finds a closed one before anything is sent
         fds.append(thing)
         return len(fds) - 1
@@ -499,6 +542,8 @@ class Transport:
         self.sock, self.limit = sock, limit
         self.connected = sock.type == socket.SOCK_SEQPACKET
         self.unread = 0  # descriptors sent since everything was read
+        self.giver: Optional[int] = None  # the user whose connections are taken from this socket
+        self.flags = socket.MSG_CMSG_CLOEXEC
         self._closer = closer
 
     def inline_max(self) -> int:
@@ -560,9 +605,9 @@ class Transport:
         room = socket.CMSG_SPACE(FDS_MAX * array.array("i").itemsize) + socket.CMSG_SPACE(12) + socket.CMSG_SPACE(4)
         size = min(self.limit, DATAGRAM_MAX) + 1
         try:
-            came = self.sock.recvmsg(size, room, socket.MSG_CMSG_CLOEXEC)
+            came = self.sock.recvmsg(size, room, self.flags)
         except ConnectionResetError:  # reported once, before the last messages of a dead peer and the end
-            came = self.sock.recvmsg(size, room, socket.MSG_CMSG_CLOEXEC)
+            came = self.sock.recvmsg(size, room, self.flags)
         text, control, flags, sender = came
         numbers = array.array("i")
         credentials = None
@@ -577,6 +622,7 @@ class Transport:
                         os.close(number)
         message = Message(text, [Fd(number, self._closer) for number in numbers], sender or None)
         message.credentials = credentials
+        message.giver = self.giver
         try:
             if not text and self.connected:
                 message.close()
@@ -935,9 +981,23 @@ class Connection:
     The kernel does not report the death of a datagram server. While it waits, the connection polls for that."""
 
     def __init__(
-        self, sock: socket.socket, timeout: float = DEFAULT_TIMEOUT, address: Any = None, limit: int = MESSAGE_MAX
+        self,
+        sock: socket.socket,
+        timeout: float = DEFAULT_TIMEOUT,
+        address: Any = None,
+        limit: int = MESSAGE_MAX,
+        closer: Optional[_Closer] = None,
     ) -> None:
         self.transport = Transport(sock, limit)
+        if self.transport.connected:
+            peer = Peer.of_connection(sock)
+            # Of a pair that this process has made, the kernel reports this process.
+            is_own = peer.pid == os.getpid() and not sock.getsockname() and not _peer_name(sock)
+            self.transport.giver = None if is_own else peer.uid
+        if closer is not None:
+            # Another process may have a copy, and make the socket blocking.
+            self.transport.flags |= socket.MSG_DONTWAIT
+        self._closer = closer
         self._forks = _forks
         self.timeout = timeout
         if address is not None and not _is_abstract(address):
@@ -991,6 +1051,17 @@ class Connection:
     def fileno(self) -> int:
         return self.transport.sock.fileno()
 
+    def allow_foreign_endpoints(self) -> None:
+        """Takes connections in replies from now on whichever user's process is at their other end."""
+        self.transport.giver = ANYONE
+
+    def _check_idle(self) -> None:
+        """Raises ValueError if the connection cannot be sent: its receiver could take our replies."""
+        if not self.transport.connected:
+            raise ValueError("a connection over datagrams cannot be sent")
+        if self._forks != _forks or self._streams or self._batched or self._gathered:
+            raise ValueError("the connection has calls in flight, or is another process's")
+
     def close(self) -> None:
         """Closes the connection. Calls that a batch has gathered are sent first, if there is room for them."""
         with contextlib.suppress(Error, OSError):
@@ -1001,7 +1072,10 @@ class Connection:
         for call in self._batched.values():
             call._failure = Closed("the connection was closed")
         self._batched.clear()
-        self.transport.close()
+        if self._closer is None or self.transport.sock.fileno() < 0:
+            self.transport.close()
+        else:
+            self._closer.close(Fd(self.transport.sock.detach()))
 
     def __enter__(self) -> Connection:
         return self
@@ -1500,6 +1574,8 @@ def _unpack(hint: Any, value: Any, message: Message, name: str) -> Any:
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if hint is Fd:
         return message.named(value, name)
+    if hint is Connection:
+        return message.endpoint(message.named(value, name), name)
     if origin is Union or origin is getattr(types, "UnionType", Union):
         [some] = [option for option in inner if option is not type(None)]
         return None if value is None else _unpack(some, value, message, name)
@@ -1528,7 +1604,7 @@ TYPES = {
     dict: "object",
     type(None): "null",
 }
-PLAIN = (Any, Fd, object, *TYPES)
+PLAIN = (Any, Fd, Connection, object, *TYPES)
 
 
 def _schema(hint: Any) -> dict[str, Any]:
@@ -1536,6 +1612,8 @@ def _schema(hint: Any) -> dict[str, Any]:
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if hint is Fd:
         return {"type": "integer", "minimum": 0, "x-file-descriptor": True}
+    if hint is Connection:
+        return {"type": "integer", "minimum": 0, "x-file-descriptor": True, "x-service": ""}
     if origin is Union or origin is getattr(types, "UnionType", Union):
         return {"anyOf": [_schema(one) for one in inner]}
     if origin is list:
@@ -1645,6 +1723,11 @@ class _Account:
         self.transports: set[Transport] = set()
         self.bytes = self.fds = 0  # of replies that wait for room
         self.closer = _Closer()
+        self.endpoints: weakref.WeakSet[Connection] = weakref.WeakSet()  # that its peers have sent
+
+    def connections(self) -> int:
+        """Returns how many connections it has, with those that its peers have sent and that are open."""
+        return len(self.transports) + sum(made.fileno() >= 0 for made in self.endpoints)
 
     def may_send(self, count: int, most: int) -> bool:
         """Returns true if this many descriptors may be sent. The kernel counts descriptors in flight against our
@@ -1718,8 +1801,8 @@ class _Batch:
 class _Endpoint:
     """A socket of the server, and its rule."""
 
-    def __init__(self, sock: socket.socket, authorize: Optional[Rule], own: bool) -> None:
-        self.sock, self.own = sock, own
+    def __init__(self, sock: socket.socket, authorize: Optional[Rule], own: bool, foreign: bool) -> None:
+        self.sock, self.own, self.foreign = sock, own, foreign
         self._rule = authorize
 
     def authorizes(self, peer: Peer) -> bool:
@@ -1801,12 +1884,20 @@ class Server:
         result is the reply. A message that it does not accept is dropped."""
         self._bare = route
 
-    def bind(self, address: Address, kind: str, mode: Optional[int] = None, authorize: Optional[Rule] = None) -> None:
+    def bind(
+        self,
+        address: Address,
+        kind: str,
+        mode: Optional[int] = None,
+        authorize: Optional[Rule] = None,
+        allow_foreign_endpoints: bool = False,
+    ) -> None:
         """Binds a socket; `mode` is the mode of its file, whatever the umask. Replaces the file of a dead server of
         the same user, never of a live one: OSError says what is in the way. An abstract name, which every process in
         the same network namespace can reach, is bound in all types.
 
         Only peers for which `authorize` returns true are served. Peers of an unknown user are refused without asking.
+        `allow_foreign_endpoints` takes connections in calls whichever user's process is at their other end.
         """
         _check_process(self._forks)
         address = _address(address)
@@ -1820,13 +1911,13 @@ class Server:
                 held = _bind_abstract(sock, address)
                 for other in held:
                     undo.enter_context(other)
-                self._add(_Endpoint(sock, authorize, own=True))
+                self._add(_Endpoint(sock, authorize, True, allow_foreign_endpoints))
                 self._held += held
             else:
                 place = _Place(address)
                 undo.callback(place.remove)
                 place.bind(sock, mode)
-                self._add(_Endpoint(sock, authorize, own=True))
+                self._add(_Endpoint(sock, authorize, True, allow_foreign_endpoints))
                 self._places.append(place)
             undo.pop_all()
 
@@ -1836,6 +1927,7 @@ class Server:
         authorize: Optional[Rule] = None,
         peer: Optional[Peer] = None,
         stop_on_close: bool = False,
+        allow_foreign_endpoints: bool = False,
     ) -> None:
         """Serves a socket made elsewhere: a datagram socket, a listening one, or a connection to its one client. Its
         file, if any, is not removed. Raises ValueError for any other socket, which stays as it is.
@@ -1855,7 +1947,7 @@ class Server:
         sock.set_inheritable(False)
         with contextlib.suppress(OSError):  # since Linux 6.5
             sock.setsockopt(socket.SOL_SOCKET, SO_PASSPIDFD, 0)
-        endpoint = _Endpoint(sock, authorize, own=False)
+        endpoint = _Endpoint(sock, authorize, False, allow_foreign_endpoints)
         if kind == socket.SOCK_DGRAM:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         if kind == socket.SOCK_DGRAM or listens:
@@ -2066,18 +2158,19 @@ class Server:
     def _add_client(self, endpoint: _Endpoint, sock: socket.socket, peer: Peer) -> Optional[_Client]:
         """Accepts a connection, or sends it a fault and closes it."""
         for uid, one in list(self._accounts.items()):
-            if not one.transports and not one.closer.waiting():
+            if not one.connections() and not one.closer.waiting():
                 one.closer.end(0)
                 del self._accounts[uid]
         account = self._accounts.setdefault(peer.uid, _Account())
         sock.setblocking(False)
         transport = Transport(sock, self.limit, account.closer)
+        transport.giver = ANYONE if endpoint.foreign else peer.uid
         client = _Client(transport, account, peer)
         most = min(self.CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] * 3 // 4)
         fault = None
         if sum(len(one.transports) for one in self._accounts.values()) >= most:
             fault = Fault(Fault.BUSY, "too many connections")
-        elif len(account.transports) >= self.USER_CONNECTIONS or self._is_overdrawn(account):
+        elif account.connections() >= self.USER_CONNECTIONS or self._is_overdrawn(account):
             fault = Fault(Fault.BUSY, "too many connections of this user")
         elif not endpoint.authorizes(peer):
             fault = Fault(Fault.NOT_AUTHORIZED, "not authorized")
@@ -2093,6 +2186,13 @@ class Server:
         self._clients.add(client)
         self._watch(client)
         return client
+
+    def _admit(self, account: _Account, made: Connection) -> bool:
+        """Charges a connection that came in a message to its sender, if that may have one more."""
+        if account.connections() >= self.USER_CONNECTIONS:
+            return False
+        account.endpoints.add(made)
+        return True
 
     def _is_overdrawn(self, account: _Account) -> bool:
         """Returns true if more of this user's descriptors are still to be closed than a user may have."""
@@ -2176,6 +2276,9 @@ class Server:
             return
         self.received(message)
         peer = client.peer if endpoint is None else Peer.of(message.credentials)
+        if endpoint is not None:
+            message.giver = ANYONE if endpoint.foreign else peer.uid
+        message._admit = lambda made: self._admit(client.account, made)
         client = self._sender_of(client, message.sender)
         with self._isolated(client), contextlib.ExitStack() as stack:
             stack.enter_context(message)
@@ -2349,6 +2452,7 @@ class Server:
             arguments = method.arguments(message, peer)
             if call.get("timeout") == 0:
                 raise Fault(Fault.DEADLINE_EXCEEDED, "the deadline has passed already")
+            message._endpoints.clear()  # they are the method's now
             result = self._run(call["method"], lambda: method.function(**arguments))
             if not isinstance(result, Generator):
                 self._reply(client, identity, result, wanted and time.monotonic() < until)
@@ -2366,6 +2470,7 @@ class Server:
             name, message.value = self._run("routing", lambda: route(decode(message.text)))
             method = self._methods[name]
             arguments = method.arguments(message, peer)
+            message._endpoints.clear()
             self._send(client, None, self._run(name, lambda: method.function(**arguments)))
         except (Error, KeyError) as error:  # a bare reply cannot be an error
             LOG.info("a message is dropped: %s", error)
@@ -2596,6 +2701,27 @@ def _is_paired(sock: socket.socket) -> bool:
     except OSError:
         return False
     return True
+
+
+def _peer_name(sock: socket.socket) -> Any:
+    """Returns the name of the other end; empty if it has none."""
+    try:
+        return sock.getpeername()
+    except OSError:
+        return ""
+
+
+def _is_endpoint(fd: int) -> bool:
+    """Returns true if a descriptor is a connected unix seqpacket socket. Waits for no file system."""
+    copy = Fd(os.dup(fd))
+    try:
+        with socket.socket(fileno=copy.fileno()) as sock:
+            copy.detach()
+            sort = sock.family, sock.type, sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+            return sort == (socket.AF_UNIX, socket.SOCK_SEQPACKET, 0) and _is_paired(sock)
+    except OSError:  # not a socket
+        copy.close()
+        return False
 
 
 def _error(identity: Any, error: Union[Fault, ServiceError]) -> dict[str, Any]:

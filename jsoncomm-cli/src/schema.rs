@@ -65,6 +65,8 @@ pub(crate) enum Type {
     Number,
     Text,
     Descriptor,
+    /// A connection to a service of this name; empty if it is not told.
+    Endpoint(String),
     /// This string.
     Word(String),
     List(Box<Type>),
@@ -117,7 +119,8 @@ impl Document {
     pub(crate) fn has_descriptor(&self, ty: &Type) -> bool {
         let mut names = Vec::new();
         ty.names(&mut names);
-        let is_one = |ty: &Type| ty.any(&mut |ty| *ty == Type::Descriptor);
+        let is_one =
+            |ty: &Type| ty.any(&mut |ty| matches!(ty, Type::Descriptor | Type::Endpoint(_)));
         is_one(ty) || self.named(names).iter().any(|one| is_one(&one.ty))
     }
 
@@ -192,7 +195,8 @@ impl Type {
             return name.map_or(Self::Any, Self::Named);
         }
         if schema.get("x-file-descriptor").is_some_and(Json::is_true) {
-            return Self::Descriptor;
+            let service = schema.get("x-service").and_then(Json::text);
+            return service.map_or(Self::Descriptor, Self::Endpoint);
         }
         if let Some(word) = schema.get("const") {
             return word.text().map_or(Self::Any, Self::Word);
@@ -307,6 +311,8 @@ impl fmt::Display for Type {
             Self::Number => f.write_str("number"),
             Self::Text => f.write_str("string"),
             Self::Descriptor => f.write_str("descriptor"),
+            Self::Endpoint(service) if service.is_empty() => f.write_str("connection"),
+            Self::Endpoint(service) => write!(f, "connection to {service}"),
             Self::Word(word) => write!(f, "{}", Json::string(word)),
             Self::List(item) => write!(f, "[{item}, ...]"),
             Self::Map(value) => write!(f, "{{string: {value}}}"),

@@ -70,7 +70,7 @@ pub fn message(input: TokenStream) -> TokenStream {
 /// | `&T`, `&[T]`, `&str`, `&Path`, `Option<&str>` | as in the trait |
 /// | `#[fd]` with `OwnedFd`, `File` or another descriptor | it, or a reference to it |
 /// | `#[fd]` with `Option` or `Vec` of these | `Option<BorrowedFd>`, `&[BorrowedFd]`: `Some(file.as_fd())` |
-/// | `#[fd]` with a message | a reference to it |
+/// | `#[fd]` with a message, a stub or a connection | a reference to it |
 ///
 /// The stub does not say which type is passed for an `impl`, so the call has to:
 ///

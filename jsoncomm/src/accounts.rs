@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use crate::fds::{Closer, Discard, Fds, FdsToClose};
+use crate::fds::{Closer, Discard, Fds, FdsToClose, Hold, OverBudget};
 use crate::limits::Limits;
 use crate::sys::opaque_debug;
 use crate::sys::socket::has_no_queued_descriptors;
@@ -205,6 +205,11 @@ impl Discard for Account {
         let cost = Cost::NONE.with(Resource::Descriptors, fds.len());
         let charge = self.charge(cost.with(Resource::Unused, fds.len()));
         self.closer.close((FdsToClose(fds), charge));
+    }
+
+    fn hold(self: Arc<Self>) -> Result<Option<Hold>, OverBudget> {
+        let charge = self.try_charge(Cost::CONNECTION).ok_or(OverBudget)?;
+        Ok(Some(Box::new(charge)))
     }
 }
 

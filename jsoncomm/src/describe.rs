@@ -27,6 +27,7 @@
 //! | member | of | meaning |
 //! |---|---|---|
 //! | `"x-file-descriptor": true` | the schema of a descriptor | the JSON has its index; the file is never part of the text |
+//! | `"x-service": "..."` | the schema of a connection | the service that can be called through it; empty for any |
 //! | `"x-oneway": true` | a method | it has no reply, and no `result` |
 //! | `"x-stream": true` | a method | it returns a stream, and `result` is one item |
 //! | `"x-aliases": [...]` | a method, argument, member or variant | older names that are accepted, too. The rest of the document uses the present name |

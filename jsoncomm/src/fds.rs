@@ -172,6 +172,25 @@ struct List {
     entries: Vec<Entry>,
     /// Closes what is left.
     discard: Option<Arc<dyn Discard>>,
+    giver: Giver,
+}
+
+/// Whose the endpoints in a message may be.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Giver {
+    /// It is not known who sent the message, so none is taken.
+    #[default]
+    Unknown,
+    /// This user sent the message: those of this user.
+    User(u32),
+    /// The program takes those of any user.
+    Anyone,
+}
+
+impl From<Option<u32>> for Giver {
+    fn from(user: Option<u32>) -> Self {
+        user.map_or(Self::Unknown, Self::User)
+    }
 }
 
 /// What is at an index of the list.
@@ -239,6 +258,7 @@ impl List {
                 }
             }
         }
+        self.giver = Giver::Unknown;
         // It fails where the thread is about to end.
         let _ = SPARE.try_with(|spare| spare.set(Some(self)));
     }
@@ -254,7 +274,22 @@ fn can_be_slow_to_close(fd: BorrowedFd<'_>) -> bool {
 pub(crate) trait Discard: Send + Sync {
     /// Takes them over. Does not wait until they are closed.
     fn discard(self: Arc<Self>, fds: Vec<OwnedFd>);
+
+    /// Charges a connection that came in a message to a server to its sender, until what is returned is dropped. `None` for
+    /// one that came to a client.
+    ///
+    /// # Errors
+    ///
+    /// [`OverBudget`] if the sender has too many.
+    fn hold(self: Arc<Self>) -> Result<Option<Hold>, OverBudget>;
 }
+
+/// A charge for as long as it is held.
+pub(crate) type Hold = Box<dyn Send + Sync>;
+
+/// A user has as many connections as it may.
+#[derive(Debug)]
+pub(crate) struct OverBudget;
 
 impl Fds {
     /// Creates an empty list. Does not allocate.
@@ -303,6 +338,32 @@ impl Fds {
         (0..self.len()).filter_map(|index| Some((index, self.get(index)?)))
     }
 
+    /// Has connections among the descriptors taken when a message is decoded, whichever user's process is at their other end.
+    ///
+    /// See [`Connection::allow_foreign_endpoints`](crate::Connection::allow_foreign_endpoints). A list that the program has put
+    /// together has no sender, so none is taken from it without this. Does nothing to an empty list.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use jsoncomm::fds::Fds;
+    /// use jsoncomm::message::{UnusedFds, decode};
+    /// use jsoncomm::socket::Socket;
+    /// use jsoncomm::{Connection, Kind};
+    /// use std::os::fd::AsFd;
+    ///
+    /// let (near, _far) = Socket::pair(Kind::Seqpacket)?;
+    /// let fds = || near.as_fd().try_clone_to_owned().map(|fd| Fds::from(vec![fd]));
+    /// assert!(decode::<Connection>(b"0", fds()?, UnusedFds::Refuse).is_err());
+    /// let mut allowed = fds()?;
+    /// allowed.allow_foreign_endpoints();
+    /// assert!(decode::<Connection>(b"0", allowed, UnusedFds::Refuse).is_ok());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn allow_foreign_endpoints(&mut self) {
+        self.set_giver(Giver::Anyone);
+    }
+
     fn entry(&mut self, index: usize) -> Option<&mut Entry> {
         self.list.as_mut()?.entries.get_mut(index)
     }
@@ -311,6 +372,21 @@ impl Fds {
     pub(crate) fn set_discard(&mut self, discard: Arc<dyn Discard>) {
         if let Some(list) = &mut self.list {
             list.discard = Some(discard);
+        }
+    }
+
+    /// Sets whose the endpoints in this message may be.
+    pub(crate) fn set_giver(&mut self, giver: Giver) {
+        if let Some(list) = &mut self.list {
+            list.giver = giver;
+        }
+    }
+
+    /// Returns whose the endpoints in this message may be, and what closes those that are dropped.
+    pub(crate) fn giver(&self) -> (Giver, Option<Arc<dyn Discard>>) {
+        match &self.list {
+            Some(list) => (list.giver, list.discard.clone()),
+            None => (Giver::Unknown, None),
         }
     }
 

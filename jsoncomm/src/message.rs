@@ -87,6 +87,7 @@ pub use variants::{Content, Variants, adjacent, external};
 pub use verbatim::{RawError, RawMessage};
 pub use wrap::{Json, WithFds};
 
+pub(crate) use fd::{index as read_fd, pack as write_fd};
 pub(crate) use members::{Arguments, Table};
 pub(crate) use packer::Row;
 pub(crate) use unknown::Copied;
@@ -169,7 +170,8 @@ pub trait Pack {
     #[doc(hidden)]
     fn write<'a>(&'a self, text: &mut Vec<u8>, fds: &Packer<'a>) -> Result<(), EncodeError> {
         let mut writer = Writer::new(text, fds.depth());
-        self.pack(fds, &mut writer).map_err(EncodeError::from)
+        self.pack(fds, &mut writer)
+            .map_err(|error| fds.explain(error))
     }
 }
 
@@ -271,8 +273,8 @@ pub trait Unpack<'de>: Sized {
 /// | other, whose type is a message without descriptors | `Pack` and `Unpack` |
 ///
 /// `#[fd]` marks a field that is a descriptor or contains some: [`OwnedFd`](std::os::fd::OwnedFd), [`File`](std::fs::File), a
-/// socket or an end of a pipe of std, including those of a child process; an `Option`, `Vec`, array, tuple, map, `Box` or `Arc`
-/// of them; or a message with descriptors. The kind of a socket or pipe is checked. With a
+/// socket or an end of a pipe of std, including those of a child process; a [`Connection`](crate::Connection) or a stub; an
+/// `Option`, `Vec`, array, tuple, map, `Box` or `Arc` of them; or a message with descriptors. The kind of a socket or pipe is checked. With a
 /// [`BorrowedFd`](std::os::fd::BorrowedFd) or a reference there, the type can only be sent.
 ///
 /// A container is written in one of the two ways as a whole: beside types that are only messages, wrap a type that has only
@@ -374,7 +376,8 @@ pub enum UnusedFds {
 ///
 /// # Errors
 ///
-/// [`EncodeError::NotFinite`] and [`EncodeError::Json`] if the value cannot be written; `text` and `fds` are unchanged.
+/// [`EncodeError::NotFinite`], [`EncodeError::Descriptor`] and [`EncodeError::Json`] if the value cannot be written; `text` and
+/// `fds` are unchanged.
 ///
 /// # Examples
 ///

@@ -179,14 +179,30 @@ impl Peer {
     /// The peer of a connected seqpacket socket. `None` if the kernel does not report it, or if this process made the
     /// socket pair.
     pub(crate) fn of_connection(socket: BorrowedFd<'_>, pidfd: Option<OwnedFd>) -> Option<Self> {
-        let credentials = control::peer_credentials(socket).ok()?;
-        if credentials.pid == own_pid() && is_of_pair(socket).unwrap_or(true) {
-            return None;
-        }
-        let peer = Self::from_credentials(credentials)?;
+        let peer = Self::from_credentials(credentials_of_other(socket)?)?;
         let groups = control::peer_groups(socket, known_groups);
         Some(peer.with_details(groups, pidfd))
     }
+
+    /// The user at the other end of a connected seqpacket socket, as of [`of_connection`](Self::of_connection).
+    pub(crate) fn user_of_connection(socket: BorrowedFd<'_>) -> Option<u32> {
+        let credentials = credentials_of_other(socket)?;
+        Some(Self::from_credentials(credentials)?.uid())
+    }
+
+    /// The user that the kernel reports of a connected seqpacket socket which came in a message: who made the pair, listens,
+    /// or connected.
+    pub(crate) fn user_of_endpoint(socket: BorrowedFd<'_>) -> Option<u32> {
+        let credentials = control::peer_credentials(socket).ok()?;
+        Some(Self::from_credentials(credentials)?.uid())
+    }
+}
+
+/// Returns what the kernel reports of the other end of a connected socket. `None` if this process made the socket pair.
+fn credentials_of_other(socket: BorrowedFd<'_>) -> Option<Credentials> {
+    let credentials = control::peer_credentials(socket).ok()?;
+    let is_own = credentials.pid == own_pid() && is_of_pair(socket).unwrap_or(true);
+    (!is_own).then_some(credentials)
 }
 
 /// A rule for which peers may call.

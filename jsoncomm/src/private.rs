@@ -1,6 +1,6 @@
 //! Names that generated code needs. They are not part of the API, and change without notice.
 
-pub use crate::client::{Blocking, CallMode, Connection, Items, Started, Stub};
+pub use crate::client::{Blocking, CallMode, Connection, Items, PassedMode, Started, Stub};
 pub use crate::describe::{Describe, Description, Method, ReplyKind};
 pub use crate::error::CallError;
 pub use crate::message::probe::probe;

@@ -39,6 +39,8 @@ pub(crate) struct Routes<S> {
     pub(crate) descriptors: usize,
     /// A pidfd is requested for each peer.
     pub(crate) pidfds: bool,
+    /// Connections in messages are taken whichever user they lead to.
+    pub(crate) foreign_endpoints: bool,
 }
 
 impl<S> Default for Routes<S> {
@@ -51,6 +53,7 @@ impl<S> Default for Routes<S> {
             discovery: Discovery::default(),
             descriptors: usize::MAX,
             pidfds: false,
+            foreign_endpoints: false,
         }
     }
 }

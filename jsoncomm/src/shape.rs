@@ -53,6 +53,9 @@ pub enum Shape {
     Text,
     /// A descriptor, whose index is in the JSON. The text says of which kind; it is empty if any kind will do.
     Descriptor(&'static str),
+    /// A connection, whose descriptor's index is in the JSON. The text is the name of the service at its other end; it is empty
+    /// if the type does not say.
+    Endpoint(&'static str),
     /// This type or `null`; as a member it may be absent.
     Optional(Type),
     /// An array.
@@ -319,9 +322,9 @@ impl Field {
     /// Returns true if it is a descriptor, or an `Option` or list of descriptors.
     pub fn is_descriptor(&self) -> bool {
         match self.shape() {
-            Shape::Descriptor(_) => true,
+            Shape::Descriptor(_) | Shape::Endpoint(_) => true,
             Shape::Optional(item) | Shape::List { item, .. } => {
-                matches!(item.shape(), Shape::Descriptor(_))
+                matches!(item.shape(), Shape::Descriptor(_) | Shape::Endpoint(_))
             }
             _ => false,
         }

@@ -255,7 +255,7 @@ impl Socket {
     fn new(transport: Transport) -> Self {
         Self {
             path: None,
-            transport,
+            transport: transport.know_giver(),
             inbox: Inbox::default(),
             text: Vec::new(),
             timeout: None,
@@ -396,6 +396,13 @@ impl Socket {
     /// ```
     pub fn set_surplus(&mut self, surplus: UnusedFds) {
         self.unused_fds = surplus;
+    }
+
+    /// Takes connections in messages from now on whichever user's process is at their other end.
+    ///
+    /// See [`Connection::allow_foreign_endpoints`](crate::Connection::allow_foreign_endpoints).
+    pub fn allow_foreign_endpoints(&mut self) {
+        self.transport.allow_foreign_endpoints();
     }
 
     /// Returns the kind of socket.

@@ -13,7 +13,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::fds::Giver;
 use crate::limits::{Bounds, DATAGRAM_MAX, Depth};
+use crate::peer::Peer;
 use crate::sys::socket::{self as sys, Timeout};
 use crate::sys::wait::WaitOutcome;
 use crate::sys::{OsResult, control};
@@ -50,6 +52,10 @@ pub(crate) struct Transport {
     timeouts: Arc<[AtomicU64; 2]>,
     /// Whether a sender's pidfd is kept.
     pidfds: bool,
+    /// Another process may hold this end, too, and change the timeouts of the socket: it is never waited for in recvmsg(2).
+    contested: bool,
+    /// Whose the endpoints that come by this socket may be.
+    giver: Giver,
 }
 
 /// Raises the send buffer for texts of this size, if it can. Returns the longest one that then travels in the datagram
@@ -70,7 +76,31 @@ impl Transport {
             bounds,
             timeouts: Default::default(),
             pidfds: false,
+            contested: false,
+            giver: Giver::Unknown,
         })
+    }
+
+    /// Prepares a socket that came in a message, of which the sender may have kept a copy.
+    pub(crate) fn contested(self) -> Self {
+        let contested = true;
+        Self { contested, ..self }
+    }
+
+    /// Finds out whose the endpoints that come by this socket may be: those of the user at its other end. Who sends by a
+    /// datagram socket is not known.
+    pub(crate) fn know_giver(self) -> Self {
+        let user = match self.kind {
+            Kind::Seqpacket => Peer::user_of_connection(self.as_fd()),
+            Kind::Datagram => None,
+        };
+        let giver = user.into();
+        Self { giver, ..self }
+    }
+
+    /// Takes endpoints from now on whosever they are.
+    pub(crate) fn allow_foreign_endpoints(&mut self) {
+        self.giver = Giver::Anyone;
     }
 
     /// Sets the socket's timeout for the next blocking call, unless the one that is set is close enough. Returns
@@ -112,7 +142,11 @@ impl Transport {
     pub(crate) fn replacing(self, other: &Self) -> OsResult<Self> {
         control::dup3(self.as_fd(), &other.fd)?;
         let fd = Arc::clone(&other.fd);
-        Ok(Self { fd, ..self })
+        let giver = match other.giver {
+            Giver::Anyone => Giver::Anyone,
+            Giver::Unknown | Giver::User(_) => self.giver,
+        };
+        Ok(Self { fd, giver, ..self })
     }
 
     /// Makes the kernel report the sending process with each message, if it can.

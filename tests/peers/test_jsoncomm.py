@@ -96,6 +96,9 @@ class Case(unittest.TestCase):
         self.before = open_fds()
 
     def tearDown(self) -> None:
+        until = time.monotonic() + PATIENCE
+        while open_fds() != self.before and time.monotonic() < until:
+            os.sched_yield()  # what came from peers is closed on another thread
         self.assertEqual(open_fds(), self.before)
 
 
@@ -1026,6 +1029,147 @@ class Servers(Case):
                 other.run_once(0.01)
             self.assertRaises(BlockingIOError, left.recv, 4096)
             self.assertRaises(BlockingIOError, right.recv, 4096)
+
+
+class Endpoints(Case):
+    """Connections in messages."""
+
+    @contextlib.contextmanager
+    def hub(self, kind: str = "seqpacket", **options: Any) -> Iterator[tuple[Shop, jsoncomm.Connection, list[Any]]]:
+        """A server that keeps the connections that it gets, a client, and what it keeps."""
+        kept: list[jsoncomm.Connection] = []
+
+        def keep(to: jsoncomm.Connection, refused: bool = False) -> int:
+            kept.append(to)
+            return len(kept)
+
+        def last() -> Any:
+            return {"to": kept.pop()}
+
+        def note(text: str) -> int:
+            for one in kept:
+                one.notify("note", {"text": text})
+            return len(kept)
+
+        with Shop(f"{self.path}-shop", "seqpacket") as shop:
+            for function in (keep, last, note):
+                shop.method(f"hub.{function.__name__}", function)
+            shop.bind(self.path, kind, **options)
+            shop._wake()
+            with connect(self.path, timeout=PATIENCE) as connection:
+                yield shop, connection, kept
+            for one in kept:
+                one.close()
+
+    def pair(self) -> tuple[Transport, jsoncomm.Connection]:
+        near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        near.settimeout(PATIENCE)
+        return Transport(near), jsoncomm.Connection(far, PATIENCE)
+
+    def refusal(self, connection: jsoncomm.Connection, thing: Any, **more: Any) -> str:
+        with self.assertRaises(Fault) as raised:
+            connection.call("hub.keep", {"to": thing, **more})
+        self.assertEqual(raised.exception.field, "to")
+        self.assertEqual(raised.exception.code, Fault.INVALID_DESCRIPTORS)
+        return str(raised.exception)
+
+    def test_a_connection_is_an_argument_and_a_result(self) -> None:
+        for kind in KINDS:
+            with self.hub(kind) as (_, connection, kept):
+                near, events = self.pair()
+                with near, events:
+                    self.assertEqual(connection.call("hub.keep", {"to": events}).value, 1)
+                    events.close()
+                    connection.call("hub.note", {"text": "hello"})
+                    message = near.receive()
+                    assert message is not None
+                    self.assertEqual(message.value["params"], {"text": "hello"})
+                    if kind == "dgram":  # who serves is not known
+                        with connection.call("hub.last") as reply:
+                            self.assertRaisesRegex(BadMessage, "sender's user", reply.connection, "to")
+                        self.assertIsNone(near.receive(), "it was closed")
+                        continue
+                    with connection.call("hub.last") as reply, reply.connection("to") as back:
+                        back.notify("note", {"text": "again"})
+                    message = near.receive()
+                    assert message is not None
+                    self.assertEqual(message.value["params"], {"text": "again"})
+                    self.assertIsNone(near.receive(), "nobody else has it")
+
+    def test_only_a_connected_seqpacket_socket_is_taken(self) -> None:
+        with self.hub(allow_foreign_endpoints=True) as (_, connection, _kept), contextlib.ExitStack() as stack:
+            pairs = [socket.socketpair(socket.AF_UNIX, kind) for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM)]
+            wrong: list[Any] = [one for pair in pairs for one in pair]
+            for kind in (socket.SOCK_STREAM, socket.SOCK_SEQPACKET):
+                wrong.append(socket.socket(socket.AF_UNIX, kind))
+            listening = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            listening.bind("")
+            listening.listen()
+            wrong += [listening, socket.create_server(("127.0.0.1", 0)), open("/dev/null"), *map(Fd, os.pipe())]
+            for one in wrong:
+                stack.enter_context(one)
+                self.assertIn("not a connected unix seqpacket socket", self.refusal(connection, one))
+
+    def test_a_connection_of_nobody_or_of_another_user_is_refused(self) -> None:
+        own = Peer(os.geteuid(), os.getegid())
+        for peer, allowed in ((None, False), (own, True), (Peer((own.uid or 0) + 1), False), (None, True)):
+            left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            near, events = self.pair()
+            kept = list[jsoncomm.Connection]()
+
+            def keep(to: jsoncomm.Connection) -> None:
+                kept.append(to)
+
+            with Server() as server, jsoncomm.Connection(left, PATIENCE) as connection, near, events:
+                server.method("keep", keep)
+                server.adopt(right, peer=peer, allow_foreign_endpoints=allowed and peer is None)
+                call = connection._begin("keep", {"to": events}, float("inf"), with_timeout=False)
+                server.run_once(PATIENCE)
+                reply = connection.reply_to(call)
+                self.assertEqual("error" in reply.value, not allowed)
+                for one in kept:
+                    one.close()
+
+    def test_a_connection_in_use_or_over_datagrams_is_not_sent(self) -> None:
+        with self.hub() as (_, connection, kept):
+            near, events = self.pair()
+            with near, events:
+                batch = events.batch()
+                batch.notify("note")
+                self.assertRaisesRegex(ValueError, "in flight", connection.call, "hub.keep", {"to": events})
+                batch.flush()
+                self.assertEqual(connection.call("hub.keep", {"to": events}).value, 1)
+                with events.stream("never"):
+                    self.assertRaisesRegex(ValueError, "in flight", connection.call, "hub.keep", {"to": events})
+            left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+            with left, jsoncomm.Connection(right) as datagrams:
+                self.assertRaisesRegex(ValueError, "datagrams", connection.call, "hub.keep", {"to": datagrams})
+
+    def test_connections_count_as_their_senders_until_they_are_closed(self) -> None:
+        with self.hub() as (shop, connection, kept), contextlib.ExitStack() as stack:
+            shop.USER_CONNECTIONS = 3
+            pairs = [self.pair() for _ in range(3)]
+            for near, events in pairs:
+                stack.enter_context(near)
+                stack.enter_context(events)
+            for count, (_, events) in enumerate(pairs[:2]):
+                self.assertEqual(connection.call("hub.keep", {"to": events}).value, count + 1)
+            self.assertIn("exceeds the connections", self.refusal(connection, pairs[2][1]))
+            kept.pop().close()
+            # A call that is refused for another reason keeps nothing.
+            with self.assertRaises(Fault):
+                connection.call("hub.keep", {"to": pairs[2][1], "refused": 7})
+            self.assertEqual(connection.call("hub.keep", {"to": pairs[2][1]}).value, 2)
+
+    def test_a_sender_that_reads_along_delays_a_call_to_its_deadline(self) -> None:
+        with self.hub() as (_, connection, _kept):
+            near, events = self.pair()
+            with near, events:
+                connection.call("hub.keep", {"to": events})
+                with connection.call("hub.last") as reply, reply.connection("to") as back:
+                    for blocking in (True, False):
+                        events.transport.sock.setblocking(blocking)
+                        self.assertRaises(Deadline, back.call, "never", None, 0.05)
 
 
 class Peers(Case):

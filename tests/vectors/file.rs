@@ -8,6 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use jsoncomm::Kind;
+use jsoncomm::socket::Socket;
 use jsoncomm_tests::KINDS;
 use rustix::fs::{FileType, MemfdFlags, SealFlags};
 use serde::Deserialize;
@@ -111,6 +112,7 @@ enum Made {
     },
     Pipe {},
     Socket {},
+    Connection {},
     Null {},
 }
 
@@ -141,6 +143,10 @@ impl Made {
             }
             Self::Pipe {} => rustix::pipe::pipe().unwrap().0,
             Self::Socket {} => UnixStream::pair().unwrap().0.into(),
+            Self::Connection {} => {
+                let near = Socket::pair(Kind::Seqpacket).unwrap().0;
+                near.as_fd().try_clone_to_owned().unwrap()
+            }
             Self::Null {} => File::open("/dev/null").unwrap().into(),
         }
     }

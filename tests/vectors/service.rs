@@ -44,6 +44,8 @@ pub(crate) trait Vectors {
     fn open(&mut self, text: &str) -> Opened;
     /// Fails, and returns the file with the error.
     fn keep(&mut self, #[fd] file: OwnedFd) -> Result<(), Trouble>;
+    /// Calls `note` through the connection.
+    fn meet(&mut self, #[fd] peer: VectorsClient) -> Text;
     /// Sends the numbers below `to`.
     fn count(&mut self, call: &mut Call, to: u64) -> Stream<u64>;
     /// Sends a file for each text.
@@ -232,6 +234,15 @@ impl Vectors for Scribe {
     fn keep(&mut self, file: OwnedFd) -> Result<(), Trouble> {
         self.note_down("keep", json!({"file": content(&file)}));
         Err(Trouble::Kept { file })
+    }
+
+    fn meet(&mut self, peer: VectorsClient) -> Text {
+        self.note_down("meet", json!({}));
+        let text = match peer.note("met") {
+            Ok(()) => "met",
+            Err(_) => "gone",
+        };
+        Text { text: text.into() }
     }
 
     fn count(&mut self, call: &mut Call, to: u64) -> Stream<u64> {

@@ -45,6 +45,10 @@ def make(wish: dict[str, Any], identity: str = "") -> Fd:
         near, far = socket.socketpair()
         far.close()
         return Fd(near.detach())
+    if kind == "connection":
+        near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        far.close()
+        return Fd(near.detach())
     if kind == "null":
         return Fd(os.open("/dev/null", os.O_RDONLY))
     if kind == "file":
@@ -164,6 +168,15 @@ class Service:
     def keep(self, file: Fd) -> None:
         self._record("keep", file=content(file))
         raise ServiceError(2, "kept", {"Kept": {"file": file}})
+
+    def meet(self, peer: jsoncomm.Connection) -> Any:
+        self._record("meet")
+        with peer:
+            try:
+                peer.notify("vectors.note", {"text": "met"})
+            except Closed:
+                return {"text": "gone"}
+            return {"text": "met"}
 
     def count(self, to: int) -> Generator[int, None, None]:
         self._record("count", to=to)

@@ -154,14 +154,17 @@ fn put_method(out: &mut String, method: &Method) {
     ));
 }
 
-/// Formats a type that is received: a descriptor is its index, by which `Message.fd` finds it.
+/// What a descriptor is among arguments.
+const SENT: &str = "HasFileno";
+
+/// Formats a type that is received: a descriptor is its index, by which `Message.fd` or `Message.connection` finds it.
 fn received(ty: &Type) -> String {
     write_type(ty, "int")
 }
 
 /// Formats a type that is sent.
 fn sent(ty: &Type) -> String {
-    write_type(ty, "HasFileno")
+    write_type(ty, SENT)
 }
 
 /// Formats a type as the right side of an alias, where other names are not defined yet.
@@ -194,6 +197,8 @@ fn write_type(ty: &Type, descriptor: &str) -> String {
         Type::Number => String::from("float"),
         Type::Text => String::from("str"),
         Type::Descriptor => descriptor.to_owned(),
+        Type::Endpoint(_) if descriptor == SENT => String::from("jsoncomm.Connection"),
+        Type::Endpoint(_) => descriptor.to_owned(),
         Type::Word(word) => format!("Literal[{}]", text(word)),
         Type::List(item) => format!("List[{}]", inner(item)),
         Type::Tuple(items) if !items.is_empty() => format!("Tuple[{}]", all(items)),

@@ -22,9 +22,14 @@ pub(crate) fn write(document: &Document, methods: &[&Method]) -> String {
         }
     }
     let services = services(methods);
+    for (service, _) in &services {
+        let last = service.rsplit('.').next().unwrap_or_default();
+        let name = writer.name(camel(last, &RESERVED));
+        writer.traits.push(((*service).to_owned(), name));
+    }
     let mut traits = String::new();
-    for (service, methods) in &services {
-        writer.put_trait(&mut traits, service, methods);
+    for ((service, methods), (_, name)) in services.iter().zip(writer.traits.clone()) {
+        writer.put_trait(&mut traits, service, &name, methods);
     }
     for one in definitions {
         let name = camel(&one.name, &RESERVED);
@@ -50,6 +55,8 @@ pub(crate) fn write(document: &Document, methods: &[&Method]) -> String {
 struct Writer {
     types: String,
     taken: Vec<String>,
+    /// The services, and the names of their traits.
+    traits: Vec<(String, String)>,
     /// The definitions that contain descriptors, by their names in the document.
     with_descriptors: Vec<String>,
     /// The definitions that are errors, which get `Display`.
@@ -57,9 +64,7 @@ struct Writer {
 }
 
 impl Writer {
-    fn put_trait(&mut self, out: &mut String, service: &str, methods: &[&Method]) {
-        let last = service.rsplit('.').next().unwrap_or_default();
-        let name = self.name(camel(last, &RESERVED));
+    fn put_trait(&mut self, out: &mut String, service: &str, name: &str, methods: &[&Method]) {
         out.push_str(&format!(
             "/// The service `{service}`.\n#[jsoncomm::service(name = {})]\npub trait {name} {{\n",
             text(service),
@@ -73,7 +78,7 @@ impl Writer {
             if called != own {
                 out.push_str(&format!("    #[serde(rename = {})]\n", text(own)));
             }
-            let error = self.error(&name, method, &mut known);
+            let error = self.error(name, method, &mut known);
             let reply = method.result.as_ref().map(|result| {
                 let hint = format!("{}{}", camel(own, &RESERVED), "Reply");
                 let ty = self.ty(result, &hint);
@@ -114,7 +119,7 @@ impl Writer {
     /// Returns true if a value contains descriptors. Such types use only the library's traits.
     fn has_descriptor(&self, ty: &Type) -> bool {
         ty.any(&mut |ty| match ty {
-            Type::Descriptor => true,
+            Type::Descriptor | Type::Endpoint(_) => true,
             Type::Named(name) => self.with_descriptors.contains(name),
             _ => false,
         })
@@ -197,6 +202,10 @@ impl Writer {
             Type::Number => String::from("f64"),
             Type::Text => String::from("String"),
             Type::Descriptor => String::from("std::os::fd::OwnedFd"),
+            Type::Endpoint(service) => match self.traits.iter().find(|(of, _)| of == service) {
+                Some((_, name)) => format!("{name}Client"),
+                None => String::from("jsoncomm::Connection"),
+            },
             Type::List(item) => format!("Vec<{}>", self.ty(item, &format!("{hint}Item"))),
             Type::Map(value) => {
                 let value = self.ty(value, &format!("{hint}Value"));
@@ -336,7 +345,9 @@ fn variant(ty: &Type) -> Option<(&str, Option<&Type>)> {
 /// Returns true if a value is a descriptor, or of a generated type.
 fn is_message(ty: &Type) -> bool {
     match ty {
-        Type::Descriptor | Type::Named(_) | Type::Object(_) | Type::Word(_) => true,
+        Type::Descriptor | Type::Endpoint(_) | Type::Named(_) | Type::Object(_) | Type::Word(_) => {
+            true
+        }
         Type::OneOf(all) => all.iter().all(|one| variant(one).is_some()),
         Type::List(inner) | Type::Map(inner) | Type::Nullable(inner) => is_message(inner),
         Type::Tuple(all) => all.iter().any(is_message),

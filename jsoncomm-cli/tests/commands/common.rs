@@ -5,10 +5,12 @@ use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use jsoncomm::Kind;
+use jsoncomm::server::ServerHandle;
 use jsoncomm::socket::Socket;
+use jsoncomm::{Connection, Kind};
 use jsoncomm_examples::{Files, Folder};
 use jsoncomm_tests::{PATIENCE, Running};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -233,4 +235,67 @@ pub(crate) fn contents(file: impl Into<OwnedFd>) -> String {
 pub(crate) fn good(ended: Ended) -> String {
     assert_eq!(ended.code, Some(0), "{ended:?}");
     ended.stdout
+}
+
+/// What the desk calls, and what it has callers call.
+#[jsoncomm::service(name = "test.caller")]
+pub(crate) trait Caller {
+    /// Returns how many bytes it has heard.
+    fn hear(&mut self, words: &str) -> usize;
+}
+
+/// A service with connections among arguments and results.
+#[jsoncomm::service(name = "test.desk")]
+pub(crate) trait Greeter {
+    fn greet(&mut self, #[fd] caller: CallerClient, #[fd] other: Option<Connection>) -> String;
+    fn session(&mut self) -> CallerClient;
+}
+
+/// A running server of both.
+pub(crate) struct Desk {
+    server: Running<Clerk>,
+}
+
+pub(crate) struct Clerk {
+    handle: Arc<OnceLock<ServerHandle<Self>>>,
+}
+
+impl Desk {
+    pub(crate) fn start() -> Self {
+        let handle = Arc::default();
+        let clerk = Clerk {
+            handle: Arc::clone(&handle),
+        };
+        let server = Running::start(Kind::Seqpacket, clerk, |endpoint| {
+            endpoint.serve::<dyn Greeter>().serve::<dyn Caller>()
+        });
+        let _ = handle.set(server.handle.clone());
+        Self { server }
+    }
+
+    pub(crate) fn address(&self) -> &str {
+        self.server.path.to_str().unwrap()
+    }
+}
+
+impl Greeter for Clerk {
+    fn greet(&mut self, caller: CallerClient, _other: Option<Connection>) -> String {
+        drop(caller.start().hear("hello"));
+        String::from("greeted")
+    }
+
+    fn session(&mut self) -> CallerClient {
+        let (near, far) = Socket::pair(Kind::Seqpacket).unwrap();
+        let [near, far] = [near, far].map(|end| end.as_fd().try_clone_to_owned().unwrap());
+        self.handle.get().unwrap().post(move |server| {
+            server.adopt(near).unwrap().serve::<dyn Caller>();
+        });
+        CallerClient::new(Connection::from_fd(far).unwrap())
+    }
+}
+
+impl Caller for Clerk {
+    fn hear(&mut self, words: &str) -> usize {
+        words.len()
+    }
 }

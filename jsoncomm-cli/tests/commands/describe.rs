@@ -6,7 +6,7 @@ use std::process::Command;
 use jsoncomm::Kind;
 use jsoncomm_tests::KINDS;
 
-use crate::common::{Double, Example, good, jsoncomm, run, said, text};
+use crate::common::{Desk, Double, Example, good, jsoncomm, run, said, text};
 
 /// The stub compiles, and has the expected methods.
 #[allow(
@@ -126,6 +126,43 @@ fn a_server_of_the_library_describes_itself() {
 fn a_generated_rust_stub_compiles() {
     let stub = good(said(&["describe", "--rust", shelf().address()]));
     is_as(&stub, "shelf_stub.rs");
+}
+
+#[test]
+fn a_connection_is_described_with_its_service_in_each_form() {
+    let desk = Desk::start();
+    for (form, piece) in [
+        (
+            "",
+            "test.desk.greet(caller: connection to test.caller, other: connection | null) -> string",
+        ),
+        (
+            "--rust",
+            "fn greet(&mut self, #[fd] caller: CallerClient, #[fd] other: Option<jsoncomm::Connection>)",
+        ),
+        (
+            "--rust",
+            "fn session(&mut self) -> Result<CallerClient, std::convert::Infallible>;",
+        ),
+        (
+            "--python",
+            "def greet(self, caller: jsoncomm.Connection, other: Optional[jsoncomm.Connection] = None",
+        ),
+        (
+            "--json",
+            r#""x-file-descriptor":true,"x-service":"test.caller""#,
+        ),
+    ] {
+        let forms: Vec<_> = Some(form)
+            .filter(|form| !form.is_empty())
+            .into_iter()
+            .collect();
+        let described = good(run(jsoncomm(&["describe", desk.address()]).args(&forms)));
+        assert!(described.contains(piece), "{form}: {described}");
+    }
+    // Without that service in the document, its stub is not known.
+    let one = ["describe", "--rust", desk.address(), "test.desk.session"];
+    assert!(good(said(&one)).contains("-> Result<jsoncomm::Connection, "));
 }
 
 #[test]

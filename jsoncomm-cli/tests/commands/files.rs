@@ -13,7 +13,9 @@ use jsoncomm::Kind;
 use jsoncomm::socket::{RawDatagram, Socket};
 use jsoncomm_tests::{PATIENCE, pair};
 
-use crate::common::{Double, Example, contents, file, good, jsoncomm, run, said, text, through};
+use crate::common::{
+    Desk, Double, Example, contents, file, good, jsoncomm, run, said, text, through,
+};
 
 /// Returns a socket that receives from `call --bare --oneway fd:0`, and that command.
 fn receiver() -> (Socket, Command) {
@@ -370,4 +372,47 @@ fn connecting_and_calling_share_one_deadline() {
         let ended = said(&[arguments, &["--timeout", "50ms"]].concat());
         assert_eq!(ended.code, Some(124), "{arguments:?}: {ended:?}");
     }
+}
+
+#[test]
+fn a_connection_is_passed_and_its_methods_are_called() {
+    let desk = Desk::start();
+    // The command calls through what it has received.
+    let program = env!("CARGO_BIN_EXE_jsoncomm");
+    let arguments = r#"{"words":"from a command"}"#;
+    let session = ["call", desk.address(), "test.desk.session", "--exec", "--"];
+    let inner = [program, "call", "fd:3", "test.caller.hear", arguments];
+    let ended = said(&[&session[..], &inner].concat());
+    assert_eq!(
+        (&*ended.stdout, &*ended.stderr),
+        ("14\n", "0\n"),
+        "{ended:?}"
+    );
+    // It passes one on.
+    let (mut near, far) = pair(Kind::Seqpacket);
+    near.set_timeout(Some(PATIENCE));
+    let far: OwnedFd = far.as_fd().try_clone_to_owned().unwrap();
+    let greet = [
+        "call",
+        desk.address(),
+        "test.desk.greet",
+        "--fd",
+        "caller=fd:0",
+    ];
+    let ended = run(jsoncomm(&greet).stdin(far));
+    assert_eq!(good(ended), "\"greeted\"\n");
+    let (call, _) = near.receive_raw().unwrap();
+    let call = String::from_utf8(call.bytes).unwrap();
+    assert!(
+        call.contains(r#""method":"test.caller.hear","params":{"words":"hello"}"#),
+        "{call}"
+    );
+    // Anything else is refused.
+    let ended = run(jsoncomm(&greet).stdin(Stdio::null()));
+    assert!(
+        ended
+            .stderr
+            .contains("is not a connected unix seqpacket socket"),
+        "{ended:?}"
+    );
 }

@@ -28,6 +28,7 @@ pub(crate) fn service(options: TokenStream, item: ItemTrait) -> syn::Result<Toke
     let methods = service.methods.iter();
     let arguments = methods.map(|method| arguments(service, method));
     let calls = calls(service);
+    let passed = passed(service);
     let dispatcher = dispatcher(service);
     let description = describe::service(service);
     let generated = super::generated(quote! {
@@ -39,6 +40,7 @@ pub(crate) fn service(options: TokenStream, item: ItemTrait) -> syn::Result<Toke
             #names
             #(#arguments)*
             #calls
+            #passed
             #dispatcher
             #description
         };
@@ -132,6 +134,35 @@ fn calls(service: &Service) -> TokenStream {
                 fn as_ref(&self) -> &__p::Connection { &self.0 }
             }
         };
+    }
+}
+
+/// Writes how the stub itself is sent and received, as a connection.
+fn passed(service: &Service) -> TokenStream {
+    let (ident, name) = (&stub_ident(service), service.name());
+    quote! {
+        #[automatically_derived]
+        impl<__M: __p::PassedMode> __p::Pack for #ident<__M> {
+            fn pack<'__a, __S: __s::Serializer>(
+                &'__a self,
+                __fds: &__p::Packer<'__a>,
+                __to: __S,
+            ) -> ::core::result::Result<__S::Ok, __S::Error> {
+                __p::Pack::pack(&self.0, __fds, __to)
+            }
+
+            fn shape() -> __p::Shape { __p::Shape::Endpoint(#name) }
+        }
+
+        #[automatically_derived]
+        impl<'__de, __M: __p::PassedMode> __p::Unpack<'__de> for #ident<__M> {
+            fn unpack<__D: __s::Deserializer<'__de>>(
+                __fds: &__p::Unpacker,
+                __from: __D,
+            ) -> ::core::result::Result<Self, __D::Error> {
+                __p::Unpack::unpack(__fds, __from).map(Self)
+            }
+        }
     }
 }
 

@@ -146,6 +146,28 @@ const _: () = {
         }
     };
     #[automatically_derived]
+    impl<__M: __p::PassedMode> __p::Pack for FilesClient<__M> {
+        fn pack<'__a, __S: __s::Serializer>(
+            &'__a self,
+            __fds: &__p::Packer<'__a>,
+            __to: __S,
+        ) -> ::core::result::Result<__S::Ok, __S::Error> {
+            __p::Pack::pack(&self.0, __fds, __to)
+        }
+        fn shape() -> __p::Shape {
+            __p::Shape::Endpoint("example.files")
+        }
+    }
+    #[automatically_derived]
+    impl<'__de, __M: __p::PassedMode> __p::Unpack<'__de> for FilesClient<__M> {
+        fn unpack<__D: __s::Deserializer<'__de>>(
+            __fds: &__p::Unpacker,
+            __from: __D,
+        ) -> ::core::result::Result<Self, __D::Error> {
+            __p::Unpack::unpack(__fds, __from).map(Self)
+        }
+    }
+    #[automatically_derived]
     impl<__S: Files> __p::Service<__S> for dyn Files {
         const NAME: &'static str = "example.files";
         const METHODS: &'static [&'static str] = &["open", "count"];

@@ -235,7 +235,7 @@ impl Connection {
         id: Option<u64>,
         deadline: Option<Instant>,
     ) -> Result<MutexGuard<'_, Table>, Error> {
-        let (waits, reconnect) = (!self.shared.is_driven(), self.may_reconnect());
+        let (waits, reconnect) = (self.shared.waits_for_room(), self.may_reconnect());
         if self.batching && call.fds.is_empty() {
             return self.shared.gather(call, id, deadline, waits, reconnect);
         }

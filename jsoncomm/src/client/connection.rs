@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::connector::Connector;
+use super::passed::Received;
 use super::table::{Shared, Table};
 use crate::address::Address;
 use crate::child::{self, Child};
@@ -37,6 +38,9 @@ use crate::transport::{self, DEADLINE, Kind, Transport};
 /// | [`start`](Connection::start) | the call is sent | a [`PendingCall`](crate::client::PendingCall), to wait for the reply later |
 /// | [`stream`](Connection::stream) | the call is sent | [`Items`](crate::stream::Items), the items of a streamed reply |
 /// | [`notify`](Connection::notify) | the call is sent | none: the method has no reply |
+///
+/// It is also a [field of messages](crate::guide::rights#typed-endpoints), with `#[fd]`. One that came in a call to a server never waits for
+/// room when a call is started: [`Error::Full`].
 ///
 /// A clone is cheap and shares the socket. Each of these returns a clone whose calls differ:
 ///
@@ -231,7 +235,7 @@ impl Connection {
     pub fn from_fd(fd: OwnedFd) -> Result<Self, Error> {
         let kind = socket::kind_of(fd.as_fd(), socket::Listening::No)?;
         let transport = Transport::new(fd, kind, &Limits::default())?;
-        Ok(Self::new(transport, None))
+        Ok(Self::new(transport.know_giver(), None, None))
     }
 
     /// Starts a program as a [child], and connects to the server that it is to run there with
@@ -292,14 +296,20 @@ impl Connection {
         let mut connector = Connector { address, kind };
         let transport = transport::connect(&connector.address, kind, bounds, deadline)?;
         connector.make_absolute();
-        Ok(Self::new(transport, Some(connector)))
+        Ok(Self::new(transport.know_giver(), Some(connector), None))
     }
 
-    fn new(transport: Transport, connector: Option<Connector>) -> Self {
+    pub(super) fn new(
+        transport: Transport,
+        connector: Option<Connector>,
+        received: Option<Received>,
+    ) -> Self {
         // No peer can guess an id. From below 2^52, ids can count up for long and stay exact in every JSON reader.
         let random = RandomState::new().build_hasher().finish();
+        let mut shared = Shared::new(transport, connector, random >> 12);
+        shared.received = received;
         Self {
-            shared: Arc::new(Shared::new(transport, connector, random >> 12)),
+            shared: Arc::new(shared),
             timeout: Some(DEADLINE),
             recovery: Recovery::None,
             batching: false,
@@ -457,7 +467,7 @@ impl Connection {
     /// | error | when |
     /// |---|---|
     /// | [`Error::Deadline`] | there was no room in time |
-    /// | [`Error::Full`] | there is no room, and an event loop [drives](Connection::set_driven) the connection |
+    /// | [`Error::Full`] | there is no room, and an event loop [drives](Connection::set_driven) the connection, or it came in a call to a server |
     /// | [`Error::Closed`] | the server has closed |
     /// | [`Error::Os`] | [sendmsg(2)] failed |
     /// | [`Error::Forked`] | this process did not make the connection |
@@ -481,7 +491,7 @@ impl Connection {
     /// ```
     pub fn flush(&self) -> Result<(), Error> {
         self.shared.check_process()?;
-        let (waits, reconnect) = (!self.shared.is_driven(), self.may_reconnect());
+        let (waits, reconnect) = (self.shared.waits_for_room(), self.may_reconnect());
         let table = self.shared.lock();
         let flushed = self.shared.flush(table, self.deadline(), waits, reconnect);
         flushed.map(drop)
@@ -522,6 +532,30 @@ impl Connection {
     /// ```
     pub fn set_depth_limit(&self, levels: usize) {
         self.configure(|table| Arc::make_mut(&mut table.transport).set_depth(levels));
+    }
+
+    /// Takes connections in replies from now on whichever user's process is at their other end, for all clones.
+    ///
+    /// Without this, a [`Connection`] or a stub in a reply is taken only if the kernel reports the server's user at its other
+    /// end (`SO_PEERCRED`). Otherwise a server could pass a socket that leads to a service of another user, or of root, where
+    /// what this process sends would arrive as its own (a confused deputy). The server's user is not known on a
+    /// [`Kind::Datagram`] socket, nor through a socket pair that this process has made: all are refused there.
+    ///
+    /// A service manager that listens for a server under another user is that server's user for clients that connected before
+    /// the server ran.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    #[doc = include_str!("../../doc/counter.txt")]
+    /// use jsoncomm::Connection;
+    ///
+    /// let broker = Connection::open(&path)?;
+    /// broker.allow_foreign_endpoints(); // it introduces services of all users
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn allow_foreign_endpoints(&self) {
+        self.configure(|table| Arc::make_mut(&mut table.transport).allow_foreign_endpoints());
     }
 
     /// Sets for how long a call polls for its reply before its thread sleeps, for all clones; zero, the default, turns

@@ -280,6 +280,7 @@ impl Shared {
         drop(table);
         let by = deadline.unwrap_or_else(|| Instant::now() + DEADLINE);
         let transport = connector.ok_or(Error::Closed)?.reconnect(old.bounds, by)?;
+        let transport = transport.know_giver();
         let mut table = self.lock();
         table.transport = Arc::new(transport.replacing(&old)?);
         // None of them has been sent to this server.

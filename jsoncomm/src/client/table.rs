@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use super::batch::Batch;
 use super::connector::Connector;
 use super::notify::Listener;
+use super::passed::Received;
 use super::reply::{BufferedReply, Target};
 use super::slot::{Entry, Slot};
 use crate::busy_poll::BusyPoll;
@@ -41,6 +42,8 @@ pub(super) struct Shared {
     origin: Origin,
     next_id: AtomicU64,
     table: Mutex<Table>,
+    /// Last, so that it is dropped after all else that has the socket.
+    pub(super) received: Option<Received>,
 }
 
 impl Shared {
@@ -52,6 +55,7 @@ impl Shared {
             origin: Origin::here(),
             next_id: AtomicU64::new(first_id),
             table: Mutex::new(Table::new(transport)),
+            received: None,
         }
     }
 
@@ -76,6 +80,12 @@ impl Shared {
     /// Takes the oldest entry of a call. The table is unlocked afterwards.
     pub(super) fn pop(&self, id: u64) -> Option<Entry> {
         self.lock().pop(id)
+    }
+
+    /// Returns true if a call that is started waits for room: not if that would block an event loop.
+    pub(super) fn waits_for_room(&self) -> bool {
+        let is_of_handler = || self.received.as_ref().is_some_and(Received::is_of_handler);
+        !self.is_driven() && !is_of_handler()
     }
 
     /// Returns true if an event loop drives the connection.

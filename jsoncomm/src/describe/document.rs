@@ -178,6 +178,14 @@ impl DocumentWriter {
                 .with("minimum", Tree::Integer(0))
                 .with("x-file-descriptor", Tree::Bool(true))
                 .with_filled("description", Tree::text(what)),
+            Shape::Endpoint(service) => of_type("integer")
+                .with("minimum", Tree::Integer(0))
+                .with("x-file-descriptor", Tree::Bool(true))
+                .with("x-service", Tree::text(service))
+                .with(
+                    "description",
+                    Tree::text("a connected unix seqpacket socket"),
+                ),
             Shape::Optional(item) => any_of(vec![self.shape(item, way), of_type("null")]),
             Shape::List {
                 item,

@@ -87,6 +87,27 @@ pub enum FdProblem {
         /// What it should be, as a noun with its article.
         expected: &'static str,
     },
+    /// It is a connection whose other end belongs to another user than the one who sent it, or to one that is not known.
+    ///
+    /// [Passing rights](crate::guide::rights) says why it is refused, and how to allow it.
+    #[error("descriptor {index} is not a connection to a process of the sender's user")]
+    Foreign {
+        /// The index that the JSON names.
+        index: u64,
+    },
+    /// It is a connection, and its sender has as many as [`Limits::user_connections`](crate::Limits::user_connections)
+    /// allows.
+    #[error("descriptor {index} exceeds the connections of the sender's user")]
+    OverBudget {
+        /// The index that the JSON names.
+        index: u64,
+    },
+    /// It is a connection that cannot be sent: calls on it are in flight or gathered, or another process has made it.
+    #[error("descriptor {index} is a connection with calls in flight, or of another process")]
+    InUse {
+        /// The index that the JSON would name.
+        index: u64,
+    },
     /// It is none that a `#[sensitive]` member may name; of such a member no more is told.
     #[error("not the descriptor that is expected")]
     Withheld,
@@ -116,6 +137,15 @@ pub enum EncodeError {
         field: Option<String>,
         /// What serde reported.
         reason: String,
+    },
+    /// A descriptor cannot be sent.
+    #[error("{}{problem}", at(field))]
+    Descriptor {
+        /// The member that names it, as a path such as `items[3].file`, without the keys of maps; `None` for the message as
+        /// a whole.
+        field: Option<String>,
+        /// What is wrong with it.
+        problem: FdProblem,
     },
     /// A floating-point number is NaN or infinite, which JSON cannot say.
     #[error("{}not a finite number", at(field))]

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
-use super::Discard;
+use super::{Discard, Hold, OverBudget};
 use crate::sys::process::Origin;
 use crate::sys::socket::stop_lingering;
 use crate::sys::{lock, opaque_debug};
@@ -111,6 +111,10 @@ impl Discard for Closer {
         if waiting <= WAITING_MAX {
             self.close(load);
         }
+    }
+
+    fn hold(self: Arc<Self>) -> Result<Option<Hold>, OverBudget> {
+        Ok(None)
     }
 }
 

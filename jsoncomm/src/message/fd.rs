@@ -82,7 +82,7 @@ mod pipes {
 }
 
 /// Writes a descriptor's index.
-fn pack<'a, S: Serializer>(
+pub(crate) fn pack<'a, S: Serializer>(
     fd: BorrowedFd<'a>,
     fds: &Packer<'a>,
     out: S,
@@ -92,7 +92,7 @@ fn pack<'a, S: Serializer>(
 }
 
 /// Reads a descriptor's index, an unsigned integer.
-fn index<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
+pub(crate) fn index<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
     struct Index;
 
     impl Visitor<'_> for Index {

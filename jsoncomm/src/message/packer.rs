@@ -2,7 +2,9 @@
 
 use super::PackPart;
 use super::few::Few;
+use crate::error::{EncodeError, FdProblem};
 use crate::fds::Fds;
+use crate::json;
 use crate::limits::Depth;
 use serde::ser::Error;
 use serde::{Serialize, Serializer};
@@ -16,6 +18,7 @@ use std::os::fd::BorrowedFd;
 pub struct Packer<'a> {
     fds: RefCell<Row<'a>>,
     depth: Cell<Depth>,
+    problem: Cell<Option<FdProblem>>,
 }
 
 impl Default for Packer<'_> {
@@ -35,6 +38,7 @@ impl<'a> Packer<'a> {
         Self {
             fds: RefCell::new(Row::Empty),
             depth: Cell::new(depth),
+            problem: Cell::new(None),
         }
     }
 
@@ -53,6 +57,24 @@ impl<'a> Packer<'a> {
         let mut fds = self.fds.borrow_mut();
         fds.push(fd);
         fds.len() - 1
+    }
+
+    /// Records why a descriptor cannot be sent, and returns the error for the writer.
+    pub(crate) fn refuse<E: Error>(&self, problem: FdProblem) -> E {
+        self.problem.set(Some(problem));
+        E::custom(problem)
+    }
+
+    /// Returns the error of the message: the problem with a descriptor, if there is one, or what the writer reports.
+    #[cold]
+    pub(super) fn explain(&self, error: json::Error) -> EncodeError {
+        match self.problem.take() {
+            Some(problem) => EncodeError::Descriptor {
+                field: error.into_field(),
+                problem,
+            },
+            None => error.into(),
+        }
     }
 
     /// Appends all of `fds`; returns false if one has another index here.

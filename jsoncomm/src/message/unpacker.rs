@@ -2,12 +2,13 @@
 
 use super::UnusedFds;
 use crate::error::{DecodeError, FdProblem};
-use crate::fds::Fds;
+use crate::fds::{Discard, Fds, Giver};
 use crate::json;
 use crate::limits::Depth;
 use serde::de::Error;
 use std::cell::{Cell, RefCell};
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 /// The descriptors that came with a message that is being read.
 ///
@@ -69,6 +70,11 @@ impl Unpacker {
         let first = self.problem.get().unwrap_or(problem);
         self.problem.set(Some(first));
         E::custom(first)
+    }
+
+    /// Returns whose the endpoints in the message may be, and what closes those that are dropped.
+    pub(crate) fn giver(&self) -> (Giver, Option<Arc<dyn Discard>>) {
+        self.fds.borrow().giver()
     }
 
     /// Moves all descriptors out, in their places.

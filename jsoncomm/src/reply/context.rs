@@ -37,7 +37,9 @@ pub(crate) fn encode_within<'m>(
 /// The fault for a reply that cannot be encoded.
 pub(crate) fn encode_fault(error: &EncodeError) -> Fault {
     let code = match error {
-        EncodeError::Json { .. } | EncodeError::NotFinite { .. } => Fault::INTERNAL_ERROR,
+        EncodeError::Json { .. }
+        | EncodeError::NotFinite { .. }
+        | EncodeError::Descriptor { .. } => Fault::INTERNAL_ERROR,
         EncodeError::TooLarge { .. }
         | EncodeError::TooDeep { .. }
         | EncodeError::FdCount { .. } => Fault::REPLY_TOO_LARGE,

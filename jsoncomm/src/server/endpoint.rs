@@ -196,6 +196,35 @@ impl<S> Endpoint<'_, S> {
         Ok(self.change(|routes| routes.descriptors = 0))
     }
 
+    /// Takes connections in messages whichever user's process is at their other end.
+    ///
+    /// Without this, a [`Connection`](crate::Connection) or a stub in a call is taken only if the kernel reports the caller's
+    /// user at its other end (`SO_PEERCRED`). Otherwise a caller could connect to a service of another user, or of root, and pass
+    /// that socket: what this process sends would arrive there as its own (a confused deputy). So with this, call only methods
+    /// through it that are harmless in the name of this process, or look at who is there by
+    /// [`Connection::peer`](crate::Connection::peer).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use jsoncomm::{Connection, Kind, Server};
+    ///
+    /// #[jsoncomm::service(name = "example.relay")]
+    /// trait Relay {
+    ///     /// Introduces a process of any user.
+    ///     fn introduce(&mut self, #[fd] to: Connection);
+    /// }
+    ///
+    /// fn serve<S: Relay>(server: &mut Server<S>) -> Result<(), jsoncomm::Error> {
+    ///     let endpoint = server.bind("/run/relay.sock", Kind::Seqpacket)?;
+    ///     endpoint.allow_foreign_endpoints().serve::<dyn Relay>();
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn allow_foreign_endpoints(self) -> Self {
+        self.change(|routes| routes.foreign_endpoints = true)
+    }
+
     /// Requests each peer's pidfd, which [`Peer::pidfd`] returns to the endpoint's [rule](Endpoint::authorize) and handlers.
     ///
     /// | | Seqpacket | Datagram |

@@ -8,8 +8,10 @@ use std::time::{Duration, Instant};
 use super::batch::Batch;
 use crate::envelope;
 use crate::error::{Error, Fault};
+use crate::fds::Giver;
 use crate::limits::Limits;
 use crate::observe::EventKind;
+use crate::peer::Peer;
 use crate::reactor::{Cause, Key, Watch};
 use crate::router::Routes;
 use crate::service::{Dispatch, ServerContext};
@@ -165,6 +167,13 @@ pub(super) fn dispatch_datagram<S>(
     let fault = if datagram.is_plain() && authorized {
         None
     } else {
+        let user = dispatch.caller.peer.map(Peer::uid);
+        let giver = if routes.foreign_endpoints {
+            Giver::Anyone
+        } else {
+            user.into()
+        };
+        datagram.fds.set_giver(giver);
         find_fault(dispatch, datagram, authorized, routes.descriptors)
     };
     dispatch.fds = std::mem::take(&mut datagram.fds);

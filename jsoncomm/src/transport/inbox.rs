@@ -95,6 +95,7 @@ impl Inbox {
         let arrived = control::recvmsg(transport.fd.as_fd(), buffer, name, wait, |fd| fds.put(fd))?;
         if !fds.is_empty() {
             self.close_elsewhere(fds);
+            fds.set_giver(transport.giver);
         }
         Ok(arrived)
     }

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
 
-use super::{Inbox, Kind, MEMFD_MARKER, Transport};
+use super::{Inbox, Kind, MEMFD_MARKER, PAUSE, Transport};
 use crate::error::Error;
 use crate::fds::Fds;
 use crate::sys::control::{Arrived, Credentials, Wait};
@@ -209,6 +209,9 @@ impl Transport {
         deadline: Option<Instant>,
         mut now: Instant,
     ) -> OsResult<ReceiveOutcome> {
+        if self.contested {
+            return self.receive_polling(inbox, deadline);
+        }
         loop {
             if self.set_timeout(Timeout::Recv, deadline, now)? == WaitOutcome::TimedOut {
                 return Ok(ReceiveOutcome::Empty);
@@ -222,6 +225,30 @@ impl Transport {
                 outcome => return Ok(outcome),
             }
             now = Instant::now();
+        }
+    }
+
+    /// Waits for one datagram as [`receive_by`](Self::receive_by) does, but in poll(2): another holder of the socket can change
+    /// the timeout of recvmsg(2), and can receive first whatever poll(2) has reported.
+    #[inline(never)]
+    fn receive_polling(
+        &self,
+        inbox: &mut Inbox,
+        deadline: Option<Instant>,
+    ) -> OsResult<ReceiveOutcome> {
+        loop {
+            match self.receive(inbox, Wait::Never)? {
+                // No event reports when memory is there again.
+                ReceiveOutcome::Exhausted => wait::pause(PAUSE),
+                ReceiveOutcome::Empty => {}
+                outcome => return Ok(outcome),
+            }
+            if wait::poll(self.as_fd(), Watch::Reading, deadline)? == WaitOutcome::TimedOut {
+                return Ok(ReceiveOutcome::Empty);
+            }
+            if deadline.is_some_and(|at| at <= Instant::now()) {
+                return Ok(ReceiveOutcome::Empty);
+            }
         }
     }
 }

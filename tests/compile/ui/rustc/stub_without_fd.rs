@@ -1,0 +1,16 @@
+#[jsoncomm::service(name = "example.events")]
+trait Events {
+    fn changed(&mut self, key: &str) -> u32;
+}
+
+#[jsoncomm::service(name = "example.store")]
+trait Store {
+    fn subscribe(&mut self, events: EventsClient) -> u32;
+}
+
+#[derive(jsoncomm::Message)]
+struct Subscription {
+    to: jsoncomm::Connection,
+}
+
+fn main() {}
