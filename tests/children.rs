@@ -48,7 +48,7 @@ impl Work for Worker {
 
     fn take_over_again(&mut self) -> Vec<String> {
         let here = refusal();
-        vec![here, output(part("grandchild"))]
+        vec![here, output(&mut part("grandchild"))]
     }
 
     fn hang(&mut self) -> u32 {
@@ -124,7 +124,7 @@ fn say(what: &str) {
 }
 
 /// Runs a command, and returns what its process has said.
-fn output(mut command: Command) -> String {
+fn output(command: &mut Command) -> String {
     let ended = command.stdout(Stdio::piped()).output().unwrap();
     said_in(&String::from_utf8(ended.stdout).unwrap()).to_owned()
 }
@@ -524,12 +524,35 @@ fn a_program_without_a_parent_that_connects_says_so() {
             Some(value) => command.env(PARENT_FD, value),
             None => command.env_remove(PARENT_FD),
         };
-        let said = output(command);
+        let said = output(&mut command);
         assert_eq!(
             said,
             format!("here: no connection to the parent process: {why}")
         );
     }
+}
+
+#[test]
+fn a_child_in_a_pid_namespace_of_its_own_serves_its_parent() {
+    if current_part().is_some() {
+        return work();
+    }
+    let new = ["--pid", "--fork"];
+    if !Command::new("unshare")
+        .args(new)
+        .arg("true")
+        .status()
+        .is_ok_and(|status| status.success())
+    {
+        return jsoncomm_tests::skip("only root makes pid namespaces, and not in every container");
+    }
+    let mut command = Command::new("unshare");
+    command.args(new).arg(std::env::current_exe().unwrap());
+    let (worker, mut child) = spawn(as_part("worker", command));
+    assert_eq!(worker.pid().unwrap(), 1);
+    let user = rustix::process::geteuid().as_raw();
+    assert_eq!(worker.caller().unwrap(), Some((user, None)));
+    assert!(child.wait().unwrap().success());
 }
 
 #[test]
@@ -668,4 +691,55 @@ fn the_end_of_a_child_can_be_watched() {
     let mut ended = Ended(false);
     server.run(&mut ended).unwrap();
     assert!(ended.0);
+}
+
+/// Returns the command of a child or a parent in Python.
+fn python_child(role: &str) -> Command {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/peers/child.py");
+    let mut command = jsoncomm_tests::python(script);
+    command.arg(role).stdout(Stdio::piped());
+    command
+}
+
+#[test]
+fn a_parent_and_its_child_may_be_in_python() {
+    match current_part().as_deref() {
+        Some("worker") => return work(),
+        Some(_) => {
+            let work = WorkClient::new(Connection::from_parent().unwrap().with_timeout(PATIENCE));
+            assert_ne!(work.pid().unwrap(), std::process::id());
+            return;
+        }
+        None => {}
+    }
+    let said = |child: &mut Child| {
+        let mut text = String::new();
+        let mut stdout = child.stdout.take().unwrap();
+        stdout.read_to_string(&mut text).unwrap();
+        assert!(child.wait().unwrap().success(), "{text}");
+        said_in(&text).to_owned()
+    };
+    let (worker, mut child) = spawn(python_child("serve"));
+    assert_eq!(worker.pid().unwrap(), child.id());
+    let user = rustix::process::geteuid().as_raw();
+    let me = Some(std::process::id());
+    assert_eq!(worker.caller().unwrap(), Some((user, me)));
+    drop(worker);
+    assert_eq!(said(&mut child), "ended");
+
+    let mut server = Server::new(Limits::default()).unwrap();
+    let (endpoint, mut child) = server.spawn(python_child("call")).unwrap();
+    endpoint.stop_on_close().unwrap().serve::<dyn Work>();
+    server.run(&mut Worker).unwrap();
+    assert_eq!(said(&mut child), std::process::id().to_string());
+
+    for (role, name) in [("parent", "worker"), ("host", "caller")] {
+        let child = part(name);
+        let mut parent = python_child(role);
+        // Not /proc/self/exe, which would be Python.
+        parent
+            .arg(std::env::current_exe().unwrap())
+            .args(child.get_args());
+        assert_eq!(output(parent.env(PART, name)), "0", "{role}");
+    }
 }

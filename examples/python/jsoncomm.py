@@ -42,6 +42,15 @@ A server, on one thread:
     server.bind("/run/example.sock", "seqpacket", mode=0o666, authorize=lambda peer: peer.uid in (0, 1000))
     server.run()
 
+A program that serves the one that started it, and ends with it; in the same way `Server.spawn` starts a program that
+calls, which connects by `from_parent`:
+
+    with jsoncomm.spawn([sys.executable, "worker.py"]) as worker:
+        total = worker.connection.call("example.sums.add", [30, 4]).value
+
+    server.adopt_parent()  # in worker.py, instead of `bind`
+    server.run()
+
 The annotations of a method declare its arguments (str, int, float, bool, Fd, list[...], dict[str, ...], Optional[...],
 Any). A call with other arguments is refused before the method runs. An argument annotated with Peer is not part of the
 call: it is the caller's identity, as the kernel reports it. Descriptors that a method returns are closed once they are
@@ -93,6 +102,7 @@ import signal
 import socket
 import stat
 import struct
+import subprocess
 import termios
 import threading
 import time
@@ -129,6 +139,8 @@ BATCH_MAX = 64  # calls that are sent in one datagram
 TIMEOUT_ROOM = len(',,"timeout":') + len(str(TIMEOUT_MAX))  # bytes beside a call in a batch
 KEPT_ITEMS = 256  # items of a stream that were received and not requested yet
 KEPT_FDS = 128  # descriptors in them
+PARENT_FD = "JSONCOMM_PARENT_FD"  # in the environment of a child: the number of its end of the connection to its parent
+GRACE = 1.0  # seconds that a child has to end before it is killed
 SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 LOG = logging.getLogger("jsoncomm")
 
@@ -1502,6 +1514,139 @@ class Items:
         self.close()
 
 
+# Child processes.
+
+
+class NoParent(Error):
+    """This process was not started with a connection to its parent, or has taken it over already."""
+
+
+class Child:
+    """A program that was started with a connection to this one, by `spawn` or `Server.spawn`: its `process`, and the
+    `connection` to call it by, if it serves.
+
+    `close`, and the end of `with`, ends it: its connection is shut down for sending, upon which a server that serves
+    its parent stops, and it is killed if it has not ended within `grace` seconds. No zombie is left."""
+
+    def __init__(self, process: subprocess.Popen[Any], sock: socket.socket) -> None:
+        self.process, self.grace = process, GRACE
+        self.pidfd: Optional[Fd] = None  # readable when it has ended; since Linux 5.3
+        self._sock, self._forks = sock, _forks
+        self._connection: Optional[Connection] = None
+        with contextlib.suppress(OSError):
+            self.pidfd = Fd(os.pidfd_open(process.pid))
+
+    @property
+    def connection(self) -> Connection:
+        """The connection of a child that serves. A child that calls has none: ValueError."""
+        if self._connection is None:
+            raise ValueError("the child of a server has no connection: it calls")
+        return self._connection
+
+    def wait(self, timeout: Optional[float] = None) -> int:
+        """Waits until the child has ended, and returns its exit code, which is negative for a signal. Shuts its
+        connection down for sending before, and closes its `stdin`. Raises Deadline if it has not ended in time."""
+        _check_process(self._forks)
+        with contextlib.suppress(OSError):  # it may be closed
+            self._sock.shutdown(socket.SHUT_WR)
+        if self.process.stdin is not None:
+            self.process.stdin.close()
+        try:
+            return self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise Deadline("the child has not ended") from None
+
+    def kill(self) -> None:
+        """Sends SIGKILL, by pidfd where there is one. Does nothing if the child has ended."""
+        _check_process(self._forks)
+        if self.pidfd is None:
+            self.process.kill()
+            return
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.pidfd.fileno(), signal.SIGKILL)
+
+    def close(self) -> None:
+        """Ends the child, and closes what belongs to it. In a forked process, only closes the copies."""
+        if self._forks == _forks:
+            try:
+                self.wait(self.grace)
+            except Deadline:
+                self.kill()
+                self.process.wait()
+        if self._connection is not None:
+            self._connection.close()
+        for file in (self.process.stdin, self.process.stdout, self.process.stderr, self.pidfd):
+            if file is not None:
+                file.close()
+
+    def __enter__(self) -> Child:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def spawn(args: Any, timeout: float = DEFAULT_TIMEOUT, limit: int = MESSAGE_MAX, **options: Any) -> Child:
+    """Starts a program that serves this one (`Server.adopt_parent`), and connects to it. `timeout` and `limit` are
+    those of the connection, `options` those of subprocess.Popen. Raises OSError if it cannot be started.
+
+    The program inherits its end of a pair of sockets, whose number is in the environment (PARENT_FD). No other program
+    does. It takes it over only from its parent itself: a wrapper has to `exec` it."""
+    child = _start(args, options)
+    child._connection = Connection(child._sock, timeout, limit=limit)
+    return child
+
+
+def from_parent(timeout: float = DEFAULT_TIMEOUT, limit: int = MESSAGE_MAX) -> Connection:
+    """Connects to the parent process, which serves this one (`Server.spawn`). Raises NoParent."""
+    return Connection(_take_parent(), timeout, limit=limit)
+
+
+def _start(args: Any, options: dict[str, Any]) -> Child:
+    near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        with far, Fd(fcntl.fcntl(far, fcntl.F_DUPFD_CLOEXEC, 3)) as end:  # above the standard streams
+            env = dict(os.environ if options.get("env") is None else options["env"])
+            options["env"] = {**env, PARENT_FD: str(end.fileno())}
+            # Made inheritable in the child only.
+            options["pass_fds"] = (*options.get("pass_fds", ()), end.fileno())
+            return Child(subprocess.Popen(args, **options), near)
+    except BaseException:
+        near.close()
+        raise
+
+
+_taking = threading.Lock()
+
+
+def _take_parent() -> socket.socket:
+    """Takes over the connection to the parent process. Raises NoParent, and changes nothing then."""
+    value = os.environ.get(PARENT_FD)
+    if value is None:
+        raise NoParent(f"{PARENT_FD} is not set")
+    if not re.fullmatch("[0-9]{1,9}", value) or int(value) <= 2:
+        raise NoParent(f"{PARENT_FD} is not a number above 2")
+    with _taking:
+        try:
+            if not os.get_inheritable(int(value)):
+                raise NoParent("the descriptor has been taken over already")
+        except OSError:
+            raise NoParent("the descriptor is not open") from None
+        try:
+            sock = socket.socket(fileno=int(value))
+        except OSError:
+            raise NoParent("the descriptor is not a seqpacket connection") from None
+        if (sock.family, sock.type) != (socket.AF_UNIX, socket.SOCK_SEQPACKET) or not _is_paired(sock):
+            sock.detach()
+            raise NoParent("the descriptor is not a seqpacket connection")
+        maker, _, _ = struct.unpack("iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        if maker != os.getppid():
+            sock.detach()
+            raise NoParent("the parent has ended, or the connection is that of another process to its own child")
+        sock.set_inheritable(False)
+        return sock
+
+
 # The server.
 
 
@@ -1961,6 +2106,22 @@ class Server:
             client.is_last = stop_on_close
         elif stop_on_close:
             self.stop()
+
+    def adopt_parent(self, authorize: Optional[Rule] = None) -> None:
+        """Serves the parent process, which has started this one by `spawn`. `run` ends when the parent closes the
+        connection or ends. Raises NoParent if this process was not started so."""
+        _check_process(self._forks)
+        self.adopt(_take_parent(), authorize, stop_on_close=True)
+
+    def spawn(
+        self, args: Any, authorize: Optional[Rule] = None, peer: Optional[Peer] = None, **options: Any
+    ) -> Child:
+        """Starts a program that calls this server (`from_parent`). It is an unknown peer unless `peer` says who it is.
+        `options` are those of subprocess.Popen. Raises OSError if it cannot be started."""
+        _check_process(self._forks)
+        child = _start(args, options)
+        self.adopt(child._sock, authorize, peer)
+        return child
 
     def watch(self, file: Any, callback: Callable[[], object]) -> None:
         """Calls a function while a file is readable."""

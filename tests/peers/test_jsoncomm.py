@@ -18,6 +18,7 @@ import select
 import signal
 import socket
 import struct
+import subprocess
 import sys
 import tempfile
 import threading
@@ -1549,6 +1550,89 @@ class Forks(Case):
                     self.join(children[0])
                     self.assertEqual(connection.reply_to(identity).value["result"], os.getpid())
                     self.assertRaises(Deadline, connection.reply_to, identity, 0.05)
+
+    def test_a_forked_process_does_not_end_the_child_of_its_parent(self) -> None:
+        with jsoncomm.spawn(["cat"], stdin=subprocess.PIPE) as child:
+
+            def copy() -> None:
+                self.assertRaises(jsoncomm.Forked, child.kill)
+                self.assertRaises(jsoncomm.Forked, child.wait)
+                with unittest.mock.patch.object(child.process, "wait", side_effect=AssertionError):
+                    child.close()
+
+            self.fork(copy)
+            self.assertIsNone(child.process.poll())
+            self.assertEqual(child.wait(PATIENCE), 0)
+
+
+class Children(Case):
+    CHILD = str(Path(__file__).with_name("child.py"))
+
+    def program(self, role: str, redirections: str = "") -> list[str]:
+        """The command of a child, whose shell redirects its descriptors and becomes the child."""
+        python = [sys.executable, "-B", "-W", "error", self.CHILD, role]
+        return ["sh", "-c", f'exec {redirections}; exec "$0" "$@"', *python]
+
+    def test_a_child_serves_its_parent_and_stops_when_the_connection_is_closed(self) -> None:
+        with jsoncomm.spawn(self.program("serve"), PATIENCE, stdout=subprocess.PIPE, text=True) as child:
+            self.assertEqual(child.connection.call("test.work.pid").value, child.process.pid)
+            caller = child.connection.call("test.work.caller").value
+            self.assertEqual(caller, [os.geteuid(), os.getpid()])
+            child.connection.close()
+            self.assertEqual(child.process.wait(PATIENCE), 0)
+            self.assertEqual(child.process.stdout.read(), "> ended\n")
+            self.assertEqual(child.wait(), 0)
+            child.kill()
+
+    def test_a_child_that_calls_is_served_by_its_parent(self) -> None:
+        with Server() as server:
+            server.method("test.work.pid", os.getpid)
+            with server.spawn(self.program("call"), stdout=subprocess.PIPE, text=True) as child:
+                self.assertRaises(ValueError, lambda: child.connection)
+                while child.process.poll() is None:
+                    server.run_once(0.01)
+                self.assertEqual(child.process.stdout.read(), f"> {os.getpid()}\n")
+
+    def test_a_child_inherits_its_end_of_the_connection_and_nothing_else(self) -> None:
+        script = "readlink /proc/self/fd/[3-9] | grep -c ^socket:; test -S /proc/self/fd/$JSONCOMM_PARENT_FD && echo told"
+        left, right = socket.socketpair()
+        with left, right, jsoncomm.spawn(["sh", "-c", script], stdout=subprocess.PIPE) as child:
+            self.assertEqual(child.process.stdout.read(), b"1\ntold\n")
+        with jsoncomm.spawn(self.program("serve", "3</dev/null <&- >&- 2>&-"), PATIENCE) as child:
+            self.assertEqual(child.connection.call("test.work.pid").value, child.process.pid)
+
+    def test_a_program_that_cannot_be_started_leaves_nothing(self) -> None:
+        self.assertRaises(FileNotFoundError, jsoncomm.spawn, ["/not/there"])
+        with Server() as server:
+            self.assertRaises(FileNotFoundError, server.spawn, ["/not/there"])
+
+    def test_a_child_that_does_not_end_is_killed_after_its_grace_period(self) -> None:
+        with jsoncomm.spawn(["sleep", "1000"]) as child:
+            child.grace = 0.02
+            self.assertRaises(Deadline, child.wait, 0.02)
+            self.assertRaises(Closed, child.connection.call, "test.work.pid")
+        self.assertEqual(child.process.returncode, -signal.SIGKILL)
+
+    def test_only_the_child_takes_over_the_connection_and_once(self) -> None:
+        script = '"$0" "$@"; true'  # a shell that forks
+        program = ["sh", "-c", script, *self.program("refusal")[3:]]
+        with jsoncomm.spawn(program, stdout=subprocess.PIPE, text=True) as child:
+            said = child.process.stdout.read()
+        self.assertTrue(said.endswith("another process to its own child\n"), said)
+        for value, why in (
+            ("x", "JSONCOMM_PARENT_FD is not a number above 2"),
+            ("2", "JSONCOMM_PARENT_FD is not a number above 2"),
+            ("999999", "the descriptor is not open"),
+            ("9", "the descriptor is not a seqpacket connection"),
+        ):
+            env = {**os.environ, jsoncomm.PARENT_FD: value}
+            said = subprocess.check_output(self.program("refusal", "9</dev/null"), env=env, text=True)
+            self.assertEqual(said, f"> {why}\n")
+        self.assertRaises(jsoncomm.NoParent, jsoncomm.from_parent)
+        left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with left, right, unittest.mock.patch.dict(os.environ, {jsoncomm.PARENT_FD: str(left.fileno())}):
+            with self.assertRaisesRegex(jsoncomm.NoParent, "taken over already"):
+                jsoncomm.from_parent()
 
 
 class Ends(Case):
