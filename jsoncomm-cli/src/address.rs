@@ -5,17 +5,17 @@ use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
-use std::process::{Child, Command};
-use std::time::Duration;
+use std::process::Command;
+use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use jsoncomm::address::Address;
+use jsoncomm::child::Child;
 use jsoncomm::socket::Socket;
 use jsoncomm::{Connection, Error, Kind};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::sockopt::{socket_acceptconn, socket_domain, socket_type};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, getpeername, socketpair};
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{Signal, pidfd_send_signal};
 
 use crate::args::{Reach, descriptor};
 use crate::deadline::Deadline;
@@ -289,7 +289,8 @@ fn check_socket(fd: &OwnedFd, kind: Option<SocketKind>, purpose: Purpose) -> Res
 
 /// Starts a program with one end of a socket pair; returns the other.
 fn start(command: &OsStr, kind: SocketKind) -> Result<(OwnedFd, Child), Problem> {
-    let mut places = Places::reserve(1)?;
+    // Before the sockets could get the number.
+    let places = Places::reserve(1)?;
     let (near, far) = socketpair(AddressFamily::UNIX, kind.sort(), SocketFlags::CLOEXEC, None)
         .map_err(Problem::here("socketpair"))?;
     // The shell executes the program, so LISTEN_PID is the program's.
@@ -297,9 +298,9 @@ fn start(command: &OsStr, kind: SocketKind) -> Result<(OwnedFd, Child), Problem>
     script.push(command);
     let mut shell = Command::new("/bin/sh");
     shell.arg("-c").arg(script);
-    places.fill(&mut shell, &[(far.as_fd(), String::from("connection"))])?;
+    places.pass(&mut shell, &far)?;
     let child = shell.spawn().map_err(Problem::file("/bin/sh"))?;
-    Ok((near, child))
+    Ok((near, Child::from(child)))
 }
 
 /// A program that was started for a call. Dropping it waits until the program has exited.
@@ -309,41 +310,20 @@ struct Program {
     kind: SocketKind,
 }
 
-impl Program {
-    /// Waits for its exit; returns true if it has exited.
-    fn ends_within(&mut self, pidfd: &OwnedFd, time: Duration) -> bool {
-        let timeout = Timespec {
-            tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: 0,
-        };
-        let _ = poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&timeout));
-        matches!(self.child.try_wait(), Ok(Some(_)))
-    }
-}
-
 impl Drop for Program {
     fn drop(&mut self) {
-        let Some(pidfd) =
-            pid_of(&self.child).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok())
-        else {
-            return;
-        };
         // Without a connection the program cannot notice that we are gone.
-        let told = self.kind == SocketKind::Seqpacket && self.ends_within(&pidfd, GRACE);
-        if told {
-            return;
+        let patience = match self.kind {
+            SocketKind::Seqpacket => GRACE,
+            SocketKind::Datagram => Duration::ZERO,
+        };
+        let ended = self.child.wait_by(Instant::now() + patience);
+        if let (Ok(None), Some(pidfd)) = (ended, self.child.pidfd()) {
+            let _ = pidfd_send_signal(pidfd, Signal::TERM);
         }
-        let _ = pidfd_send_signal(&pidfd, Signal::TERM);
-        if !self.ends_within(&pidfd, GRACE) {
-            let _ = self.child.kill();
-            let _ = self.child.wait();
-        }
+        // Dropping the child waits once more, and kills it.
+        self.child.set_grace(GRACE);
     }
-}
-
-/// The process id of a child that has not been waited for.
-pub(crate) fn pid_of(child: &Child) -> Option<Pid> {
-    i32::try_from(child.id()).ok().and_then(Pid::from_raw)
 }
 
 #[cfg(test)]

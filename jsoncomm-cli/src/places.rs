@@ -7,7 +7,9 @@ use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::process::Command;
 
-use rustix::io::{FdFlags, dup2, fcntl_dupfd_cloexec, fcntl_setfd};
+use jsoncomm::child::PARENT_FD;
+use jsoncomm::fds::inherit;
+use rustix::io::{DupFlags, FdFlags, dup2, dup3, fcntl_dupfd_cloexec, fcntl_setfd};
 use rustix::process::{Resource, getrlimit};
 
 use crate::problem::Problem;
@@ -82,6 +84,21 @@ impl Places {
         command
             .env("LISTEN_FDS", fds.len().to_string())
             .env("LISTEN_FDNAMES", names.join(":"));
+        Ok(())
+    }
+
+    /// Makes the program that `command` starts inherit one socket as descriptor 3, named as by sd_listen_fds(3) and as its
+    /// connection to its parent. Nothing else that this process starts inherits it.
+    pub(crate) fn pass(mut self, command: &mut Command, socket: &OwnedFd) -> Result<(), Problem> {
+        self.check(1)?;
+        if let Some(mut place) = self.held.pop() {
+            dup3(socket, &mut place, DupFlags::CLOEXEC).map_err(Problem::here("dup3"))?;
+            let number = inherit(command, place).map_err(Problem::here("fcntl"))?;
+            command
+                .env("LISTEN_FDS", "1")
+                .env("LISTEN_FDNAMES", "connection")
+                .env(PARENT_FD, number.to_string());
+        }
         Ok(())
     }
 

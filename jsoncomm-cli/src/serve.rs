@@ -18,9 +18,9 @@ use jsoncomm::server::{Control, ServerHandle};
 use jsoncomm::{Call, Fault, Limits, Reply, Server};
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::io::Errno;
-use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use crate::address::{Listen, pid_of};
+use crate::address::Listen;
 use crate::args::{Serve, bind_at, message_limit};
 use crate::call::names;
 use crate::files::find_program;
@@ -359,10 +359,7 @@ fn fault_of(problem: &Problem) -> i64 {
 }
 
 fn pidfd_of(child: &Child) -> Result<OwnedFd, Problem> {
-    let opened = match pid_of(child) {
-        Some(pid) => pidfd_open(pid, PidfdFlags::empty()),
-        None => Err(rustix::io::Errno::SRCH),
-    };
+    let opened = pidfd_open(Pid::from_child(child), PidfdFlags::empty());
     opened.map_err(Problem::here("pidfd_open"))
 }
 

@@ -103,7 +103,7 @@ fn a_program_started_for_the_call_gets_the_socket_as_descriptor_3() {
     // sends, so neither exits before the other has sent.
     for kind in ["seqpacket", "datagram"] {
         let program = format!(
-            "exec:sh -c 'test $LISTEN_PID = $$ && test $LISTEN_FDS = 1 && exec {} call --bare fd:3 [1] >/dev/null'",
+            "exec:sh -c 'test $LISTEN_PID = $$ && test $LISTEN_FDS = 1 && test $JSONCOMM_PARENT_FD = 3 && exec {} call --bare fd:3 [1] >/dev/null'",
             env!("CARGO_BIN_EXE_jsoncomm")
         );
         let ended = said(&["call", "--kind", kind, "--bare", &program, "[2]"]);
