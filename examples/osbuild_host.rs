@@ -24,17 +24,16 @@
 use std::error::Error;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
 use std::time::Duration;
 use std::{env, fmt};
 
-use jsoncomm::fds::{Fds, inherited_fd};
+use jsoncomm::fds::{Fds, inherit, inherited_fd};
 use jsoncomm::message::WithFds;
 use jsoncomm::socket::Socket;
 use jsoncomm::{Kind, Message};
-use rustix::io::{FdFlags, fcntl_setfd};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -230,13 +229,12 @@ fn call(program: &str, method: &str, rest: &[String]) -> Result<(), Box<dyn Erro
     let (mut ours, theirs) = Socket::pair(Kind::Seqpacket)?;
     ours.set_message_limit(MESSAGE_MAX);
     ours.set_timeout(Some(PATIENCE));
-    // The new program inherits it under the same number.
-    fcntl_setfd(&theirs, FdFlags::empty())?;
-    let number = theirs.as_fd().as_raw_fd().to_string();
-    let mut service = Command::new(program)
-        .args(["--service-id", "example", "--service-fd", &number])
-        .spawn()?;
-    drop(theirs);
+    let mut command = Command::new(program);
+    let number = inherit(&mut command, theirs.as_fd().try_clone_to_owned()?)?;
+    command.args(["--service-id", "example", "--service-fd"]);
+    let mut service = command.arg(number.to_string()).spawn()?;
+    // The service's end is open there only.
+    drop((theirs, command));
     let answered = exchange(&mut ours, method, rest);
     drop(ours);
     let ended = service.wait()?;

@@ -1,4 +1,4 @@
-//! Work on untrusted files in a sandbox: a worker process that has one socket and nothing else. It gets the files as
+//! Work on untrusted files in a sandbox: a worker process that has a connection to its parent and nothing else. It gets the files as
 //! descriptors, and could not open one itself.
 //!
 //! Run it with `cargo run --example sandboxed_worker`.
@@ -7,13 +7,11 @@ use std::error::Error;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::TcpStream;
-use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::Command;
 use std::{env, thread};
 
 use jsoncomm::{Connection, Limits, Message, Server};
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Gid, Resource, Rlimit, Signal, Uid, getppid, kill_process, setrlimit};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
 
@@ -86,20 +84,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
 }
 
-/// Starts a worker, whose standard input is its end of the connection, and calls it.
+/// Starts a worker and calls it.
 fn employ() -> Result<(), Box<dyn Error>> {
-    let (near, far) = socketpair(
-        AddressFamily::UNIX,
-        SocketType::SEQPACKET,
-        SocketFlags::CLOEXEC,
-        None,
-    )?;
-    let mut worker = Command::new("/proc/self/exe")
-        .arg("--worker")
-        .env_clear()
-        .stdin(far)
-        .spawn()?;
-    let words = WordsClient::new(Connection::from_fd(near)?);
+    let mut command = Command::new("/proc/self/exe");
+    command.arg("--worker").env_clear();
+    let (connection, mut worker) = Connection::spawn(command)?;
+    let words = WordsClient::new(connection);
     let mut out = io::stdout();
     let text = Path::new(env!("CARGO_MANIFEST_DIR")).join("sandboxed_worker.rs");
     let Count {
@@ -113,7 +103,7 @@ fn employ() -> Result<(), Box<dyn Error>> {
     for tried in words.misbehave()? {
         writeln!(out, "the worker tries to {tried}")?;
     }
-    drop(words); // the worker ends when its client disconnects
+    // Closes the connection, upon which the worker ends.
     if worker.wait()?.success() {
         Ok(writeln!(out, "the worker has ended")?)
     } else {
@@ -121,11 +111,10 @@ fn employ() -> Result<(), Box<dyn Error>> {
     }
 }
 
-/// Drops all privileges, and then serves its one client.
+/// Drops all privileges, and then serves the process that started it, until that ends the connection.
 fn work() -> Result<(), Box<dyn Error>> {
-    let socket = io::stdin().as_fd().try_clone_to_owned()?;
     let mut server = Server::new(Limits::default())?;
-    server.adopt(socket)?.stop_on_close()?.serve::<dyn Words>();
+    server.adopt_parent()?.serve::<dyn Words>();
     give_up_rights()?;
     server.run(&mut Worker)?;
     Ok(())
