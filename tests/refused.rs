@@ -7,10 +7,13 @@ mod job;
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
-use jsoncomm_tests::{has_linux, needs_proc, skip, this_program};
+use jsoncomm::{CallError, Connection};
+use jsoncomm_tests::{PATIENCE, has_linux, needs_proc, skip, this_program};
 use rustix::io::Errno;
 use seccompiler::SeccompCmpOp;
 
@@ -142,6 +145,43 @@ fn an_optional_call_can_be_refused_and_nothing_else_fails() {
     let calls = optional.unwrap().calls;
     let found = run(move || refuse(&calls(), errno));
     assert_eq!(format!("{found:?}"), expected);
+}
+
+#[test]
+fn a_child_is_waited_for_and_killed_also_without_pidfds() {
+    if !filter::permitted() {
+        return;
+    }
+    let Ok(part) = std::env::var(PART) else {
+        for errno in ERRNOS {
+            in_a_process_of_its_own(&errno.raw_os_error().to_string());
+        }
+        return;
+    };
+    let errno = Errno::from_raw_os_error(part.parse().unwrap());
+    let pidfds = [libc::SYS_pidfd_open, libc::SYS_pidfd_send_signal];
+    refuse(&pidfds.map(|call| (call, Vec::new())).into(), errno);
+    let start = || {
+        let mut command = Command::new("sleep");
+        command.arg("1000");
+        Connection::spawn(command).unwrap()
+    };
+    let (_connection, mut child) = start();
+    assert!(child.pidfd().is_none());
+    let soon = Instant::now() + Duration::from_millis(10);
+    assert_eq!(child.wait_by(soon).unwrap(), None);
+    child.kill().unwrap();
+    let later = Instant::now() + PATIENCE;
+    let ended = child.wait_by(later).unwrap().unwrap();
+    assert_eq!(ended.signal(), Some(9));
+    child.kill().unwrap();
+    let (connection, mut child) = start();
+    child.set_grace(Duration::ZERO);
+    drop(child);
+    assert!(matches!(
+        connection.call::<(), ()>("a.b", &()),
+        Err(CallError::Closed)
+    ));
 }
 
 /// The highest number of a system call in Linux 3.17, on machines where later ones have higher numbers.

@@ -12,7 +12,8 @@
 //! The child takes its end over once. It must have been started by the very process that made the pair, which the kernel
 //! reports ([`NoParent`](crate::Error::NoParent) otherwise). So a program that the child starts cannot take it over by accident,
 //! nor can one that inherits the variable only. A shell or a wrapper between the two has to `exec` the program. One that forks
-//! instead, such as bwrap(1) or strace(1), needs the number passed on and [`inherited_fd`](crate::fds::inherited_fd).
+//! instead, such as bwrap(1) or strace(1), needs the number passed on and [`inherited_fd`](crate::fds::inherited_fd). Until the
+//! child takes its end over, programs that it starts inherit it as well, and keep the connection open: do that first.
 //!
 //! # The end of a child
 //!

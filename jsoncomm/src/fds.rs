@@ -587,6 +587,30 @@ mod tests {
     }
 
     #[test]
+    fn a_descriptor_to_inherit_stays_close_on_exec_and_only_that_program_has_it() {
+        let is_cloexec = |number: RawFd| {
+            let flags = std::fs::read_to_string(format!("/proc/self/fdinfo/{number}")).ok()?;
+            let flags = flags.lines().find_map(|line| line.strip_prefix("flags:"))?;
+            let flags = u32::from_str_radix(flags.trim(), 8).ok()?;
+            Some(flags & rustix::fs::OFlags::CLOEXEC.bits() != 0)
+        };
+        let plain = rustix::io::dup(File::open("/dev/null").unwrap()).unwrap();
+        let original = plain.as_raw_fd();
+        let mut command = Command::new("sh");
+        let number = inherit(&mut command, plain).unwrap();
+        assert_eq!(number, original);
+        command.args(["-c", &format!("test -c /dev/fd/{number}")]);
+        for _ in 0..2 {
+            assert!(command.status().unwrap().success());
+            assert_ne!(is_cloexec(number), Some(false));
+        }
+        let others = Command::new("sh")
+            .args(["-c", &format!("test ! -e /dev/fd/{number}")])
+            .status();
+        assert!(others.unwrap().success(), "no other program has it");
+    }
+
+    #[test]
     fn a_pushed_descriptor_becomes_close_on_exec() {
         let mut fds = Fds::new();
         let plain = rustix::io::dup(File::open("/dev/null").unwrap()).unwrap();

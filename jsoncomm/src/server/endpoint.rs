@@ -368,7 +368,7 @@ impl<S> Endpoint<'_, S> {
     }
 
     /// Stops the server when this connection, which was [adopted](Server::adopt), is closed: by its peer, or because it was not
-    /// authorized or was disconnected. For a worker that serves the process that started it.
+    /// authorized or was disconnected. For a worker that serves the process that started it, as [`Server::adopt_parent`] does.
     ///
     /// Everything that the peer sent before it closed is handled. Then [`run`](Server::run) returns, as after
     /// [`ServerHandle::stop`](crate::server::ServerHandle::stop).
@@ -397,7 +397,7 @@ impl<S> Endpoint<'_, S> {
     /// }
     ///
     /// let (ours, theirs) = Socket::pair(Kind::Seqpacket)?;
-    /// let theirs = theirs.as_fd().try_clone_to_owned()?; // or `inherited_fd(3)`, in the worker's process
+    /// let theirs = theirs.as_fd().try_clone_to_owned()?;
     /// let worker = std::thread::spawn(move || {
     ///     let mut server = Server::new(Limits::default())?;
     ///     server.adopt(theirs)?.stop_on_close()?.serve::<dyn Sums>();

@@ -495,3 +495,20 @@ fn a_forked_child_has_servers_and_children_of_its_own() {
         assert!(!path.exists());
     }));
 }
+
+#[test]
+fn a_forked_child_neither_waits_for_nor_ends_what_its_parent_has_started() {
+    alone!();
+    let mut command = std::process::Command::new("sleep");
+    command.arg("1000");
+    let (_connection, mut started) = Connection::spawn(command).unwrap();
+    started.set_grace(Duration::ZERO);
+    let mut kept = Some(started);
+    join(child(|| {
+        let mut copy = kept.take().unwrap();
+        assert!(matches!(copy.kill(), Err(Error::Forked)));
+        assert!(matches!(copy.wait(), Err(Error::Forked)));
+        assert!(matches!(copy.try_wait(), Err(Error::Forked)));
+    }));
+    assert!(kept.unwrap().try_wait().unwrap().is_none(), "it goes on");
+}

@@ -61,12 +61,8 @@ static PIDFD: Optional = Optional::new("pidfd_open");
 ///
 /// [pidfd_open(2)]: https://man7.org/linux/man-pages/man2/pidfd_open.2.html
 pub(crate) fn pidfd_of(child: &Child) -> Option<OwnedFd> {
-    let pid = Pid::from_raw(i32::try_from(child.id()).ok()?)?;
-    let opened = PIDFD.call(|| {
-        call("pidfd_open", || {
-            rustix::process::pidfd_open(pid, PidfdFlags::empty())
-        })
-    });
+    let open = || rustix::process::pidfd_open(Pid::from_child(child), PidfdFlags::empty());
+    let opened = PIDFD.call(|| call("pidfd_open", open));
     opened.ok().flatten()
 }
 

@@ -243,3 +243,13 @@ fn unread_messages_are_counted_and_take_at_least_the_assumed_size() {
     drop(right);
     assert_eq!(unread(left.as_fd()).unwrap(), 0);
 }
+
+#[cfg(repository)]
+#[test]
+fn a_descriptor_at_the_number_of_a_standard_stream_is_inherited_above_them() {
+    jsoncomm_watchdog::alone!();
+    // SAFETY: this process runs only this test, which does not use standard input.
+    let stdin = unsafe { OwnedFd::from_raw_fd(0) };
+    let mut command = Command::new("true");
+    assert!(crate::fds::inherit(&mut command, stdin).unwrap() > 2);
+}
