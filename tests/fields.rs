@@ -9,6 +9,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
+use jsoncomm::client::PendingCall;
 use jsoncomm::describe::{Describe, Field};
 use jsoncomm::server::{ServerHandle, TestCall};
 use jsoncomm::socket::Socket;
@@ -47,6 +48,8 @@ trait Hub {
     fn keep(&mut self, #[fd] peers: Vec<Connection>, #[fd] one: Option<EventsClient>) -> usize;
     /// Calls `noted` of all that it has.
     fn note(&mut self, key: &str) -> usize;
+    /// Starts so many calls of the last, and keeps them. Returns how many it has started.
+    fn pile(&mut self, count: usize) -> usize;
     /// Returns the last that it has.
     fn last(&mut self) -> Option<Named>;
     /// Sends all that it has.
@@ -65,6 +68,7 @@ struct Named {
 #[derive(Default)]
 struct Board {
     kept: Vec<EventsClient>,
+    piled: Vec<PendingCall<usize>>,
     handle: Arc<OnceLock<ServerHandle<Board>>>,
 }
 
@@ -113,6 +117,14 @@ impl Hub for Board {
         told.count()
     }
 
+    fn pile(&mut self, count: usize) -> usize {
+        let events = self.kept.last().unwrap().start();
+        let calls = std::iter::repeat_with(|| events.changed("x"));
+        let before = self.piled.len();
+        self.piled.extend(calls.take(count).map_while(Result::ok));
+        self.piled.len() - before
+    }
+
     fn last(&mut self) -> Option<Named> {
         self.named().next_back()
     }
@@ -123,6 +135,7 @@ impl Hub for Board {
     }
 
     fn clear(&mut self) -> usize {
+        self.piled.clear();
         std::mem::take(&mut self.kept).len()
     }
 }

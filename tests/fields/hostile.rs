@@ -271,3 +271,22 @@ fn a_handler_does_not_wait_for_subscribers_that_do_not_read() {
     assert!(told.any(|told| told == 0));
     assert_eq!(client.note(&long).unwrap(), 0);
 }
+
+#[test]
+fn calls_in_flight_through_a_received_connection_are_limited() {
+    const MOST: usize = 64;
+    let hub = hub(|endpoint| endpoint);
+    let client = HubClient::new(hub.connect());
+    let (_near, far) = ends();
+    let copy = far.try_clone().unwrap();
+    let keep = |fd| client.keep(&vec![Connection::from_fd(fd).unwrap()], &None);
+    assert_eq!(keep(far).unwrap(), 1);
+    assert_eq!(client.pile(MOST - 1).unwrap(), MOST - 1);
+    assert_eq!(client.pile(2).unwrap(), 1);
+    assert_eq!(client.pile(1).unwrap(), 0);
+    // A call without a reply is not in flight.
+    assert_eq!(client.note("another").unwrap(), 1);
+    assert_eq!(client.clear().unwrap(), 1);
+    assert_eq!(keep(copy).unwrap(), 1);
+    assert_eq!(client.pile(MOST + 1).unwrap(), MOST);
+}

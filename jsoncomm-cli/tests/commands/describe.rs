@@ -134,7 +134,7 @@ fn a_connection_is_described_with_its_service_in_each_form() {
     for (form, piece) in [
         (
             "",
-            "test.desk.greet(caller: connection to test.caller, other: connection | null) -> string",
+            "test.desk.greet(caller: connection to test.caller, other?: connection | null) -> string",
         ),
         (
             "--rust",

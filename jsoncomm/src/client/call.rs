@@ -217,6 +217,7 @@ impl Connection {
         let timeout = self.timeout.filter(|_| !streamed);
         let mut call = self.shared.encode(method, params, Some((id, timeout)))?;
         call.streamed = streamed;
+        self.shared.check_in_flight()?;
         let mut table = self.send(call, Some(id), deadline)?;
         table.insert(id).streamed = streamed;
         drop(table);

@@ -39,8 +39,8 @@ use crate::transport::{self, DEADLINE, Kind, Transport};
 /// | [`stream`](Connection::stream) | the call is sent | [`Items`](crate::stream::Items), the items of a streamed reply |
 /// | [`notify`](Connection::notify) | the call is sent | none: the method has no reply |
 ///
-/// It is also a [field of messages](crate::guide::rights#typed-endpoints), with `#[fd]`. One that came in a call to a server never waits for
-/// room when a call is started: [`Error::Full`].
+/// It is also a [field of messages](crate::guide::rights#typed-endpoints), with `#[fd]`. One that came in a call to a server never
+/// waits for room when a call is started, and has 64 calls in flight at most: [`Error::Full`].
 ///
 /// A clone is cheap and shares the socket. Each of these returns a clone whose calls differ:
 ///

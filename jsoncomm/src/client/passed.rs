@@ -152,8 +152,8 @@ fn receive(
 #[doc(hidden)]
 #[diagnostic::on_unimplemented(
     message = "a stub of the mode `{Self}` cannot be sent or received",
-    label = "a field or argument has the stub without a mode",
-    note = "write `FooClient` in place of `FooClient<{Self}>`: its `start()` returns the other"
+    label = "a stub of another mode",
+    note = "write the name of the stub alone, without `<{Self}>`: what is received has `start()`"
 )]
 pub trait PassedMode: CallMode {}
 

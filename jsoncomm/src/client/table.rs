@@ -84,8 +84,22 @@ impl Shared {
 
     /// Returns true if a call that is started waits for room: not if that would block an event loop.
     pub(super) fn waits_for_room(&self) -> bool {
-        let is_of_handler = || self.received.as_ref().is_some_and(Received::is_of_handler);
-        !self.is_driven() && !is_of_handler()
+        !self.is_driven() && !self.is_of_handler()
+    }
+
+    /// Returns true if the connection came in a call to a server.
+    fn is_of_handler(&self) -> bool {
+        self.received.as_ref().is_some_and(Received::is_of_handler)
+    }
+
+    /// Fails if a handler got the connection, and as many calls are in flight as may be: who sent it may never reply.
+    #[inline]
+    pub(super) fn check_in_flight(&self) -> Result<(), Error> {
+        const IN_FLIGHT_MAX: usize = 64;
+        if self.is_of_handler() && self.lock().calls.len() >= IN_FLIGHT_MAX {
+            return Err(Error::Full);
+        }
+        Ok(())
     }
 
     /// Returns true if an event loop drives the connection.

@@ -212,6 +212,7 @@ impl<S> Endpoint<'_, S> {
     /// #[jsoncomm::service(name = "example.relay")]
     /// trait Relay {
     ///     /// Introduces a process of any user.
+    ///     #[oneway]
     ///     fn introduce(&mut self, #[fd] to: Connection);
     /// }
     ///

@@ -5,11 +5,6 @@ trait Events {
     fn changed(&mut self, key: &str) -> u32;
 }
 
-#[jsoncomm::service(name = "example.store")]
-trait Store {
-    fn subscribe(&mut self, #[fd] events: EventsClient<Started>) -> u32;
-}
-
 #[derive(jsoncomm::Message)]
 struct Subscription {
     #[fd]

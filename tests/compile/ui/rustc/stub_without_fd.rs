@@ -8,9 +8,4 @@ trait Store {
     fn subscribe(&mut self, events: EventsClient) -> u32;
 }
 
-#[derive(jsoncomm::Message)]
-struct Subscription {
-    to: jsoncomm::Connection,
-}
-
 fn main() {}
