@@ -39,6 +39,7 @@ mod receive;
 mod reply;
 mod send;
 mod slot;
+mod spawn;
 mod stub;
 mod table;
 
