@@ -22,6 +22,8 @@ mod identity;
 #[cfg(test)]
 mod limits;
 #[cfg(test)]
+mod methods;
+#[cfg(test)]
 mod observe;
 // seccompiler makes filters for machines of 64 bits.
 #[cfg(target_pointer_width = "64")]

@@ -75,6 +75,11 @@ impl Cost {
         cost.with(Resource::Descriptors, descriptors)
     }
 
+    /// A call that waits, unread, until the program has decided whether to allow it.
+    pub(crate) const fn parked(bytes: usize, descriptors: usize) -> Self {
+        Self::queued(bytes, descriptors).with(Resource::Deferred, 1)
+    }
+
     /// A reply that was sent and may be unread.
     pub(crate) const fn in_flight(fds: usize, bytes: usize) -> Self {
         let cost = Self::NONE.with(Resource::FdsInFlight, fds);

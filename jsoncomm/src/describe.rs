@@ -30,6 +30,7 @@
 //! | `"x-service": "..."` | the schema of a connection | the service that can be called through it; empty for any |
 //! | `"x-oneway": true` | a method | it has no reply, and no `result` |
 //! | `"x-stream": true` | a method | it returns a stream, and `result` is one item |
+//! | `"x-restricted": true` | a method | a [rule](crate::Endpoint::authorize_method) at this endpoint decides who may call it. Only in the reply to `rpc.discover` |
 //! | `"x-aliases": [...]` | a method, argument, member or variant | older names that are accepted, too. The rest of the document uses the present name |
 //! | `"x-deprecated": "..."` | a deprecated method | what to use in its place |
 //!
@@ -161,7 +162,7 @@ impl Description {
 
     /// Writes the service's OpenRPC document, in lines, with one at the end. It is the same each time.
     pub fn open_rpc(&self) -> String {
-        document::document(&[*self]).in_lines()
+        document::document(&[*self], &|_, _| false).in_lines()
     }
 }
 

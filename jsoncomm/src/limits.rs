@@ -89,7 +89,8 @@ pub struct Limits {
     /// Above it, a connection is disconnected. On a datagram socket the reply is replaced by
     /// [`Fault::BUSY`](crate::Fault::BUSY) if that fits, and dropped otherwise.
     pub backlog_bytes: usize,
-    /// Bytes of replies and stream items queued for one user, and as many bytes of large replies in flight. Default 4 MiB.
+    /// Bytes of replies and stream items queued for one user, of its calls that [wait to be allowed](crate::server::Verdict), and as
+    /// many bytes of large replies in flight. Default 4 MiB.
     ///
     /// Above it, a queued reply is treated as in [`backlog_bytes`](Limits::backlog_bytes). A stream has room for another
     /// item only while less than half is used; the rest is for replies and the one item of each stream on its way.
@@ -99,8 +100,8 @@ pub struct Limits {
     /// exceed it, one at a time is sent. The kernel also keeps up to `SO_SNDBUF` of unread replies for each connection,
     /// about `message`.
     pub user_backlog_bytes: usize,
-    /// Descriptors of one user in queued replies or waiting to be closed, and as many in flight. Default 128, at most a
-    /// quarter of `RLIMIT_NOFILE`.
+    /// Descriptors of one user in queued replies, in calls that [wait to be allowed](crate::server::Verdict) or waiting to be closed,
+    /// and as many in flight. Default 128, at most a quarter of `RLIMIT_NOFILE`.
     ///
     /// Above it, a queued reply or stream item is treated as in [`backlog_bytes`](Limits::backlog_bytes). While more
     /// unused descriptors wait to be closed, the user's connections and the datagram sockets it has sent to
@@ -117,7 +118,7 @@ pub struct Limits {
     pub user_descriptors: usize,
     /// Datagram peers with queued replies. Default 64. The reply to one more is dropped.
     pub backlog_peers: usize,
-    /// Deferred calls of one caller, streams included. Default 16.
+    /// Deferred calls of one caller, streams and calls that [wait to be allowed](crate::server::Verdict) included. Default 16.
     ///
     /// One more is refused with [`Fault::BUSY`](crate::Fault::BUSY), and so is every request to a
     /// [`Handler`](crate::Handler), which could defer it. Calls that are not deferred are not affected.

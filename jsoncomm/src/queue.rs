@@ -6,7 +6,9 @@ mod requests;
 mod route;
 mod send_queue;
 
-pub(crate) use pending_replies::{DeferredId, PendingReplies, PostedReply, run_callback};
+pub(crate) use pending_replies::{
+    Decision, DeferredId, ParkedCall, PendingReplies, PostedReply, run_callback,
+};
 pub(crate) use queued_reply::{OutgoingReply, QueuedReply, SendObserver, SendOutcome};
 pub(crate) use requests::{Drive, NoSession, Opening, Request, SessionState};
 pub(crate) use route::{Caller, ReplyRoute};

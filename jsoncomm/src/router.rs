@@ -9,7 +9,10 @@ use crate::message::{self, NoArguments, RawError, RawMessage, Request, Unpack};
 use crate::observe::EventKind;
 use crate::peer::{Peer, Rule, is_authorized};
 use crate::reply::Reply;
-use crate::service::{Call, Dispatch, Handler, Incoming, MethodReturn, Service};
+use crate::service::{
+    Call, CallRule, CallRules, Dispatch, Handler, Incoming, MethodReturn, Service, shutting_down,
+    split,
+};
 
 /// One method: the function that carries it out, and the number that the function knows it by.
 struct Route<S> {
@@ -34,6 +37,8 @@ pub(crate) struct Routes<S> {
     /// The handler of a bare endpoint, which gets every message.
     pub(crate) bare: Option<BareHandler<S>>,
     pub(crate) rule: Option<Rule>,
+    /// The rules for methods.
+    call_rules: Option<Box<CallRules>>,
     pub(crate) discovery: Discovery,
     /// The most descriptors that a message may bring.
     pub(crate) descriptors: usize,
@@ -50,6 +55,7 @@ impl<S> Default for Routes<S> {
             fallback: None,
             bare: None,
             rule: None,
+            call_rules: None,
             discovery: Discovery::default(),
             descriptors: usize::MAX,
             pidfds: false,
@@ -132,6 +138,59 @@ impl<S> Routes<S> {
         is_authorized(self.rule.as_ref(), peer)
     }
 
+    /// Sets the rule for each method that has none of its own.
+    pub(crate) fn set_rule_for_all(&mut self, rule: CallRule) {
+        self.call_rules().set_for_all(rule);
+    }
+
+    /// Sets the rule of the method with this name, which may be an older one. Returns false if the method is unknown.
+    pub(crate) fn set_rule(&mut self, name: &str, rule: CallRule) -> bool {
+        let route = self.route(name);
+        let name = match route.map(|route| (route.service, route.method)) {
+            Some((service, method)) => format!("{service}.{method}"),
+            None if name == DISCOVER || self.reaches_fallback(name) => name.to_owned(),
+            None => return false,
+        };
+        self.call_rules().set(name, rule);
+        true
+    }
+
+    /// The rules for methods, which are about to be changed.
+    fn call_rules(&mut self) -> &mut CallRules {
+        self.call_rules
+            .get_or_insert_with(|| Box::new(CallRules::new()))
+    }
+
+    /// Returns true if there are rules for methods.
+    pub(crate) fn has_call_rules(&self) -> bool {
+        self.call_rules.is_some()
+    }
+
+    /// Returns true if there is a rule for the method.
+    fn restricts(&self, service: &str, method: &str) -> bool {
+        let rules = self.call_rules.as_ref();
+        rules.is_some_and(|rules| rules.cover((service, method)))
+    }
+
+    /// Returns true if the rules for methods let a call to a known method be handled. If not, it has been refused or parked.
+    #[inline(never)]
+    fn admits(&self, incoming: &mut Incoming<'_, '_>) -> bool {
+        self.admits_as((incoming.service, incoming.method), incoming)
+    }
+
+    /// Decides as [`admits`](Self::admits) about a method of this name. A call that was parked is not asked about again.
+    fn admits_as(&self, names: (&str, &str), incoming: &mut Incoming<'_, '_>) -> bool {
+        match &self.call_rules {
+            Some(rules) if incoming.dispatch.parked.is_none() => rules.admits(names, incoming),
+            _ => true,
+        }
+    }
+
+    /// Returns true if the fallback handles calls to a method that nothing else serves.
+    fn reaches_fallback(&self, name: &str) -> bool {
+        self.fallback.is_some() && !name.starts_with(RESERVED)
+    }
+
     /// Dispatches a message to its handler, or refuses it.
     pub(crate) fn dispatch(&self, state: &mut S, dispatch: &mut Dispatch<'_>) {
         if let Some(handler) = self.bare {
@@ -157,7 +216,9 @@ impl<S> Routes<S> {
         match method.and_then(|method| self.route(method)) {
             Some(route) if !incoming.dispatch.context.stopping => {
                 (incoming.service, incoming.method) = (route.service, route.method);
-                (route.call)(state, route.index, incoming);
+                if self.call_rules.is_none() || self.admits(&mut incoming) {
+                    (route.call)(state, route.index, incoming);
+                }
             }
             _ => self.dispatch_other(state, incoming),
         }
@@ -176,16 +237,26 @@ impl<S> Routes<S> {
             return cancel(incoming);
         }
         if incoming.dispatch.context.stopping {
-            let fault = Fault::new(Fault::SHUTTING_DOWN, "the server is shutting down");
-            return incoming.refuse_unread(fault);
+            return incoming.refuse_unread(shutting_down());
         }
         if method == DISCOVER && self.discovery.is_on() {
             (incoming.service, incoming.method) = ("rpc", "discover");
-            let document = |()| RawMessage::new(self.discovery.text());
+            if !self.admits(&mut incoming) {
+                return;
+            }
+            let document = |()| {
+                RawMessage::new(
+                    self.discovery
+                        .text(&|service, method| self.restricts(service, method)),
+                )
+            };
             return MethodReturn::answer::<NoArguments>(incoming, document);
         }
         match self.fallback {
-            Some(handler) if !method.starts_with(RESERVED) => {
+            Some(handler) if self.reaches_fallback(&method) => {
+                if !self.admits_as(split(&method), &mut incoming) {
+                    return;
+                }
                 incoming.hand_over(RawMessage::front, |call, params, reply| {
                     handler(state, call, &method, params, reply);
                 });

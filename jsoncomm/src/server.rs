@@ -12,6 +12,7 @@
 //! | [`ServerHandle`] | the server, for handlers and other threads |
 //! | [`Session`], [`SessionProblem`] | a session that was opened, to close it; why one was not |
 //! | [`Token`] | a socket, timer or watch, to remove it |
+//! | [`UnreadCall`], [`Access`], [`Verdict`] | rules for [who may call what](crate::guide::rights) |
 //! | [`TestCall`] | testing a handler without a socket |
 //!
 //! ```
@@ -50,6 +51,7 @@
 // First, so that the constructor comes first in the documentation of a server.
 mod running;
 
+mod access;
 mod batch;
 mod connected;
 mod control;
@@ -80,7 +82,8 @@ use crate::sys::{limit, opaque_debug};
 use crate::transport::Inbox;
 
 pub use crate::error::SessionProblem;
-pub use crate::service::{Service, Session, TestCall};
+pub use crate::service::{Access, Service, Session, TestCall, UnreadCall, Verdict};
+use access::Parking;
 use connected::Connected;
 use control::{Changes, Driven, OnEnd, Timer, Watched};
 pub use control::{Control, ServerHandle, Token};
@@ -162,6 +165,8 @@ pub struct Server<S> {
     stop: bool,
     /// When a graceful shutdown ends at the latest.
     stopping: Option<Instant>,
+    /// Set once an endpoint has rules for methods.
+    parking: Option<Parking<S>>,
 }
 
 opaque_debug!(Server<S>);

@@ -3,6 +3,7 @@
 //! A call passes through here once: its arguments are decoded strictly, the handler runs, and what it returns is encoded as
 //! the reply, which goes to a [`ReplySink`].
 
+mod access;
 mod call;
 mod dispatch;
 mod incoming;
@@ -14,10 +15,12 @@ use crate::describe::Describe;
 use crate::message::Request;
 use crate::reply::Reply;
 
+pub use access::{Access, UnreadCall, Verdict};
+pub(crate) use access::{CallRule, CallRules, not_authorized, split};
 pub use call::Call;
 pub(crate) use dispatch::{Dispatch, ReplySink, ServerContext};
 pub use incoming::Incoming;
-pub(crate) use incoming::handle_bare;
+pub(crate) use incoming::{deadline_exceeded, handle_bare, shutting_down};
 pub use method_return::{MethodReturn, Returned};
 pub use session::Session;
 pub(crate) use session::{drive, open};

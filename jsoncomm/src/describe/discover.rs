@@ -7,6 +7,7 @@ use serde::de::DeserializeSeed;
 use serde::ser::Error;
 use serde::{Deserializer, Serializer};
 
+use super::document::IsRestricted;
 use super::{Description, document};
 use crate::message::{Copied, Pack, Packer, Unpack, Unpacker};
 
@@ -44,8 +45,9 @@ impl Discovery {
         cfg!(feature = "discover") && !self.off && !self.descriptions.is_empty()
     }
 
-    pub(crate) fn text(&self) -> &str {
-        let write = || document::document(&self.descriptions).in_one();
+    /// Returns the document. `is_restricted` is the same each time.
+    pub(crate) fn text(&self, is_restricted: IsRestricted<'_>) -> &str {
+        let write = || document::document(&self.descriptions, is_restricted).in_one();
         self.text.get_or_init(write)
     }
 }

@@ -11,8 +11,11 @@ use std::borrow::Cow;
 /// The version of OpenRPC that the document follows.
 const OPENRPC: &str = "1.3.2";
 
+/// Returns true if an endpoint has a rule for calls to this method of this service.
+pub(crate) type IsRestricted<'r> = &'r dyn Fn(&str, &str) -> bool;
+
 /// Writes the document of what one endpoint serves.
-pub(super) fn document(descriptions: &[Description]) -> Tree {
+pub(super) fn document(descriptions: &[Description], is_restricted: IsRestricted<'_>) -> Tree {
     let mut found = Found::default();
     let all = descriptions.iter();
     for method in all.flat_map(|description| description.methods) {
@@ -50,7 +53,13 @@ pub(super) fn document(descriptions: &[Description]) -> Tree {
     }
     let methods = descriptions.iter().flat_map(|description| {
         let methods = description.methods.iter();
-        methods.map(|method| writer.method(description, method))
+        methods.map(|method| {
+            let mut tree = writer.method(description, method);
+            if is_restricted(description.name, method.name) {
+                tree.push("x-restricted", Tree::Bool(true));
+            }
+            tree
+        })
     });
     Tree::object()
         .with("openrpc", Tree::text(OPENRPC))

@@ -83,7 +83,7 @@ impl Fault {
     pub const NO_REPLY: i64 = -32001;
     /// The server is shutting down.
     pub const SHUTTING_DOWN: i64 = -32002;
-    /// The endpoint's rule does not authorize the caller.
+    /// A rule of the endpoint does not authorize the caller, or not for this method.
     pub const NOT_AUTHORIZED: i64 = -32003;
     /// The reply exceeds a limit.
     pub const REPLY_TOO_LARGE: i64 = -32004;

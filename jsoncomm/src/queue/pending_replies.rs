@@ -4,6 +4,8 @@
 //! never entered into a map. Values of the program, whose destructors may call back into this module, are dropped
 //! after the mutex is released.
 
+mod parked;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -17,6 +19,9 @@ use crate::error::caught;
 use crate::limits::{Bounds, Limits};
 use crate::sys::process::Origin;
 use crate::sys::{lock, opaque_debug};
+
+use parked::Parking;
+pub(crate) use parked::{Decision, ParkedCall};
 
 /// An encoded reply that waits for the loop to send it.
 #[derive(Debug)]
@@ -50,6 +55,8 @@ struct DeferredCall {
     /// The caller's own id.
     id: Option<Id<'static>>,
     on_cancel: Option<OnCancel>,
+    /// What its handler has not seen yet. `None` once the handler has run.
+    parked: Option<Box<ParkedCall>>,
     _charge: Charge,
 }
 
@@ -102,6 +109,7 @@ struct State {
     current: Option<CurrentCall>,
     /// The deferred calls of each caller. No caller without any.
     callers: HashMap<ReplyRoute, DeferredCalls>,
+    parking: Parking,
     losses: Losses,
     /// The server has been dropped.
     closed: bool,
@@ -292,10 +300,16 @@ impl PendingReplies {
         let deferred = DeferredCall {
             id: id.map(|id| id.clone().into_owned()),
             on_cancel: call.on_cancel,
+            parked: None,
             _charge: caller.account.charge(Cost::DEFERRED),
         };
+        self.insert(&mut state, caller, call.id, deferred);
+    }
+
+    /// Adds a deferred call. Its id is greater than those of all others.
+    fn insert(&self, state: &mut State, caller: &Caller<'_>, id: DeferredId, call: DeferredCall) {
         let calls = state.callers.entry(caller.route()).or_default();
-        calls.0.push_back((call.id, deferred));
+        calls.0.push_back((id, call));
         self.deferred.fetch_add(1, Ordering::Relaxed);
     }
 

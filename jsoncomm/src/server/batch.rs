@@ -104,6 +104,7 @@ impl Batch {
                 text: self.text.get(range).unwrap_or_default(),
                 fds: Fds::new(),
                 bare: false,
+                parked: None,
             };
             if let Some(fault) = &self.refusal {
                 element.refuse(None, fault);

@@ -11,9 +11,7 @@ use super::batch::Batch;
 use super::control::OnEnd;
 use super::lingering::Lingering;
 use super::sending::{Attempt, ReplySocket, Writer, fault_instead};
-use super::source::{
-    DrainPolicy, Share, SourceAction, Turn, close_if_empty, dispatch_datagram, not_authorized,
-};
+use super::source::{DrainPolicy, Share, SourceAction, Turn, close_if_empty, dispatch_datagram};
 use crate::accounts::{Account, Charge, Cost, Order};
 use crate::envelope::Id;
 use crate::error::Fault;
@@ -26,7 +24,7 @@ use crate::queue::{
 };
 use crate::reactor::{Cause, Key, Watch};
 use crate::router::Routes;
-use crate::service::{Dispatch, ReplySink, ServerContext};
+use crate::service::{Dispatch, ReplySink, ServerContext, not_authorized};
 use crate::sys::control::{Credentials, Wait, peer_pidfd};
 use crate::sys::wait::{self, WaitOutcome};
 use crate::transport::{ReceiveOutcome, Transport};
@@ -309,6 +307,7 @@ impl<S> Connected<S> {
                 text,
                 fds: Fds::new(),
                 bare,
+                parked: None,
             };
             let (routes, state) = (&*self.routes, &mut *turn.state);
             let batch = dispatch_datagram(routes, state, &mut dispatch, &mut datagram, true);
@@ -349,6 +348,7 @@ impl<S> Connected<S> {
             text: b"",
             fds: Fds::new(),
             bare: false,
+            parked: None,
         };
         let is_left = batch.run(&self.routes, turn.state, &mut dispatch, share);
         self.batch = is_left.then_some(batch);
@@ -387,7 +387,7 @@ impl ConnectionWriter {
 
     /// Returns true if the peer must not be read from again.
     #[inline]
-    fn is_broken(&self) -> bool {
+    pub(super) fn is_broken(&self) -> bool {
         self.broken || self.is_revoked()
     }
 

@@ -211,6 +211,7 @@ impl<S> Datagrams<S> {
             text: inbox.text(&datagram),
             fds: Fds::new(),
             bare,
+            parked: None,
         };
         let (routes, state) = (&*self.routes, &mut *turn.state);
         let batch = dispatch_datagram(routes, state, &mut dispatch, &mut datagram, authorized);
@@ -249,6 +250,7 @@ impl<S> Datagrams<S> {
             text: b"",
             fds: Fds::new(),
             bare: false,
+            parked: None,
         };
         let batch = &mut unfinished.batch;
         if batch.run(&self.routes, turn.state, &mut dispatch, share) {

@@ -84,6 +84,9 @@ impl<S> Endpoint<'_, S> {
 
     /// Serves only peers for which `rule` returns true.
     ///
+    /// Rules for single methods are set by [`authorize_method`](Endpoint::authorize_method) and
+    /// [`authorize_calls`](Endpoint::authorize_calls).
+    ///
     /// Other peers get the fault [`Fault::NOT_AUTHORIZED`](crate::Fault::NOT_AUTHORIZED), and a connection of theirs is
     /// closed. A peer whose identity is unknown is refused without a call of the rule, and so is every peer about whom the rule
     /// panics.
@@ -285,6 +288,11 @@ impl<S> Endpoint<'_, S> {
     /// Each message has at most one reply, and replies have no id: they arrive in the order in which they were sent. A message
     /// that is not an `R` is dropped and counted.
     ///
+    /// # Panics
+    ///
+    /// If the endpoint has a rule for methods ([`authorize_calls`](Endpoint::authorize_calls)): which request a message is is not
+    /// known before it is decoded.
+    ///
     /// # Examples
     ///
     /// ```
@@ -313,11 +321,13 @@ impl<S> Endpoint<'_, S> {
     /// assert_eq!(client.receive::<u64>()?.0, 42);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
+    #[track_caller]
     pub fn bare<R: Request<Error = Infallible>>(self) -> Self
     where
         S: Handler<R>,
     {
         self.change(|routes| routes.bare = Some(handle_bare::<S, R>))
+            .assert_not_bare_with_rules()
     }
 
     /// Sets who is at the other end of a connected socket that was [adopted](Server::adopt), for
@@ -512,7 +522,7 @@ impl<S> Endpoint<'_, S> {
         Some(&mut **source)
     }
 
-    fn change(mut self, change: impl FnOnce(&mut Routes<S>)) -> Self {
+    pub(super) fn change(mut self, change: impl FnOnce(&mut Routes<S>)) -> Self {
         let routes = match self.source() {
             Some(Source::Datagrams(endpoint)) => Arc::get_mut(&mut endpoint.routes),
             Some(Source::Listener(source)) => Arc::get_mut(&mut source.routes),

@@ -315,11 +315,15 @@ fn a_forked_child_that_drops_its_copy_of_a_server_leaves_the_server_as_it_is() {
 #[test]
 fn a_child_that_a_handler_forks_sends_no_replies() {
     alone!();
-    for kind in KINDS {
+    for (kind, parked) in [(0, false), (1, false), (0, true), (1, true)] {
+        let kind = KINDS[kind];
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("forked.sock");
         let mut server = Server::new(Limits::default()).unwrap();
-        server.bind(&path, kind).unwrap().serve::<dyn Counter>();
+        let endpoint = server.bind(&path, kind).unwrap().serve::<dyn Counter>();
+        if parked {
+            endpoint.authorize_calls(|_| Access::ask(Verdict::allow));
+        }
         let mut state = State::default();
         let connection = connect(&path);
         let client = CounterClient::new(connection.clone()).start();

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use super::connected::Connected;
-use super::source::{SourceAction, close_listening, close_shared, not_authorized};
+use super::source::{SourceAction, close_listening, close_shared};
 use super::{Server, Source};
 use crate::error::Fault;
 use crate::observe::EventKind;
 use crate::reactor::Key;
 use crate::router::Routes;
-use crate::service::ServerContext;
+use crate::service::{ServerContext, not_authorized};
 use crate::socket::Listener;
 use crate::transport::Transport;
 

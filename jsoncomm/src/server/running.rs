@@ -54,6 +54,7 @@ impl<S> Server<S> {
             ended: Vec::new(),
             stop: false,
             stopping: None,
+            parking: None,
         })
     }
 
@@ -224,6 +225,9 @@ impl<S> Server<S> {
         self.check_process()?;
         self.context.pending.end_turn();
         if self.context.pending.take_signal() {
+            // First, since a handler whose call was parked may ask for changes. It may fork as well.
+            self.settle_if_parking(state);
+            self.check_process()?;
             self.apply_changes();
         }
         // For a caller that does not wait here but elsewhere, after the turn.

@@ -14,7 +14,7 @@ use crate::observe::EventKind;
 use crate::peer::Peer;
 use crate::reactor::{Cause, Key, Watch};
 use crate::router::Routes;
-use crate::service::{Dispatch, ServerContext};
+use crate::service::{Dispatch, ServerContext, not_authorized};
 use crate::sys::socket::{Shutdown, accept, is_empty, shut_down};
 use crate::sys::wait::{self, WaitOutcome};
 use crate::transport::{Datagram, Inbox};
@@ -188,11 +188,6 @@ pub(super) fn dispatch_datagram<S>(
     // Closed before the caller looks at what its user has left unused.
     drop(std::mem::take(&mut dispatch.fds));
     None
-}
-
-/// Makes the fault for a peer that the endpoint's rule does not authorize.
-pub(super) fn not_authorized() -> Fault {
-    Fault::new(Fault::NOT_AUTHORIZED, "not authorized")
 }
 
 /// Returns why a datagram must not be dispatched, if so.

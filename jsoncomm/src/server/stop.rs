@@ -20,6 +20,7 @@ impl<S> Server<S> {
     /// | datagram sockets | their paths are removed; what has arrived is handled | are closed |
     /// | adopted datagram sockets with a name | nothing is received: it is left to the next server | are closed |
     /// | calls that arrive, or have not been read yet | get the fault [`Fault::SHUTTING_DOWN`] | |
+    /// | calls that [wait to be allowed](crate::server::Verdict) | get the fault [`Fault::SHUTTING_DOWN`] | |
     /// | deferred calls and streams | continue | get the fault [`Fault::SHUTTING_DOWN`] |
     /// | connections | stay open | are closed |
     /// | timers and watches | continue | are kept |
@@ -49,6 +50,7 @@ impl<S> Server<S> {
         if !begun {
             let keys = self.reactor.keys();
             keys.into_iter().for_each(|key| self.retire(key));
+            self.context.pending.stop_parked();
         }
         // So that the loop ends if there is nothing left to do.
         self.context.pending.wake();

@@ -10,7 +10,7 @@ use crate::limits::Limits;
 use crate::message::Packer;
 use crate::observe::{Counts, DisconnectReason, EventKind, Observer, UndeliveredReason};
 use crate::peer::Peer;
-use crate::queue::{Caller, OutgoingReply, PendingReplies, PostedReply};
+use crate::queue::{Caller, OutgoingReply, ParkedCall, PendingReplies, PostedReply};
 use crate::reply::{encode_fault, encode_within};
 use crate::sys::control::Credentials;
 
@@ -127,6 +127,8 @@ pub(crate) struct Dispatch<'d> {
     pub(crate) fds: Fds,
     /// Messages have no envelope at this endpoint, so that there is no way to send a fault.
     pub(crate) bare: bool,
+    /// Set for a call that was parked and has been allowed.
+    pub(crate) parked: Option<&'d ParkedCall>,
 }
 
 /// Writes a reply, and borrows its descriptors for `'m`.

@@ -132,13 +132,18 @@ impl<'t> Incoming<'_, 't> {
     }
 
     fn end_decoding(&mut self, fds: &Unpacker) -> Result<(), Fault> {
-        if self.envelope.timeout == Some(0) {
-            let reason = "the deadline has passed already";
-            return Err(Fault::new(Fault::DEADLINE_EXCEEDED, reason));
-        }
+        self.check_timeout()?;
         fds.finish(UnusedFds::Refuse)?;
         self.dispatch.context.counts.handled += 1;
         self.decoded = true;
+        Ok(())
+    }
+
+    /// Refuses a call whose caller does not wait at all. Known once the envelope has been read to its end.
+    pub(super) fn check_timeout(&self) -> Result<(), Fault> {
+        if self.envelope.timeout == Some(0) {
+            return Err(deadline_exceeded());
+        }
         Ok(())
     }
 
@@ -158,6 +163,9 @@ impl<'t> Incoming<'_, 't> {
     /// Returns the caller's deadline, if it sent one.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let timeout = Duration::from_millis(self.envelope.timeout?);
+        if let Some(parked) = self.dispatch.parked {
+            return parked.deadline;
+        }
         let limit = self.dispatch.context.limits.timeout;
         Instant::now().checked_add(timeout.min(limit))
     }
@@ -197,6 +205,17 @@ pub(crate) fn handle_bare<S: Handler<R>, R: Request>(state: &mut S, dispatch: &m
     }
     dispatch.context.pending.defer(caller, None);
     dispatch.send_posts();
+}
+
+/// Makes the fault for a call whose deadline has passed before its handler could run.
+pub(crate) fn deadline_exceeded() -> Fault {
+    let reason = "the deadline has passed already";
+    Fault::new(Fault::DEADLINE_EXCEEDED, reason)
+}
+
+/// Makes the fault for a call that arrives, or has not been handled, while the server shuts down.
+pub(crate) fn shutting_down() -> Fault {
+    Fault::new(Fault::SHUTTING_DOWN, "the server is shutting down")
 }
 
 pub(super) fn too_many_deferred() -> Fault {
