@@ -39,6 +39,10 @@ A server, on one thread:
             raise jsoncomm.ServiceError(1, f"no file {path}", {"NotFound": {"path": path}})
         return {"len": os.fstat(file.fileno()).st_size, "file": file}
 
+    @server.method("example.files.remove", authorize=lambda peer: peer.uid == 0)
+    def remove(path: str) -> None:
+        os.remove(path)
+
     server.bind("/run/example.sock", "seqpacket", mode=0o666, authorize=lambda peer: peer.uid in (0, 1000))
     server.run()
 
@@ -66,7 +70,8 @@ The module keeps the promises of the library's README, with these differences:
 
 - A connection has one call in flight besides its streams and batches, and is for one thread at a time. It does not
   reconnect after the server's death, and repeats no call.
-- A method replies before the next message is read, or with a stream. It cannot defer its reply.
+- A method replies before the next message is read, or with a stream. It cannot defer its reply, and its rule decides
+  at once. `rpc.discover` has no rule of its own.
 - The server describes itself from annotations, without errors and types of the program.
 - Integers of up to 1000 digits are exact. A dict with the keys 1 and "1" is written as it is, and its reader refuses
   it.
@@ -1771,8 +1776,8 @@ def _schema(hint: Any) -> dict[str, Any]:
 class _Method:
     """A function that is served, and its arguments."""
 
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self.function = function
+    def __init__(self, function: Callable[..., Any], authorize: Optional[Rule] = None) -> None:
+        self.function, self.rule = function, authorize
         hints = typing.get_type_hints(function)
         self.returns = hints.get("return", Any)
         taken = inspect.signature(function).parameters
@@ -1805,6 +1810,8 @@ class _Method:
             method.update({"result": {"name": "item", "schema": _schema(inner[0] if inner else Any)}, "x-stream": True})
         else:
             method["result"] = {"name": "result", "schema": _schema(self.returns)}
+        if self.rule is not None:
+            method["x-restricted"] = True
         return method
 
     def arguments(self, message: Message, peer: Peer) -> dict[str, Any]:
@@ -1943,23 +1950,23 @@ class _Batch:
         self.kept = 0  # bytes of them that the account is charged for
 
 
+def _authorizes(rule: Optional[Rule], peer: Peer) -> bool:
+    """Returns true if the rule, if there is one, authorizes the peer. Unknown peers are refused without asking, and a
+    rule that raises refuses."""
+    if rule is None:
+        return True
+    try:
+        return peer.uid is not None and bool(rule(peer))
+    except Exception:
+        LOG.exception("a rule failed")
+        return False
+
+
 class _Endpoint:
     """A socket of the server, and its rule."""
 
     def __init__(self, sock: socket.socket, authorize: Optional[Rule], own: bool, foreign: bool) -> None:
-        self.sock, self.own, self.foreign = sock, own, foreign
-        self._rule = authorize
-
-    def authorizes(self, peer: Peer) -> bool:
-        """Returns true if the rule authorizes the peer. Unknown peers are refused without asking, and a rule that
-        raises refuses."""
-        if self._rule is None:
-            return True
-        try:
-            return peer.uid is not None and bool(self._rule(peer))
-        except Exception:
-            LOG.exception("a rule failed")
-            return False
+        self.sock, self.own, self.rule, self.foreign = sock, own, authorize, foreign
 
 
 class Server:
@@ -2010,11 +2017,16 @@ class Server:
 
     # What is served, and where.
 
-    def method(self, name: str, function: Optional[Callable[..., Any]] = None) -> Any:
-        """Serves a function under this name, which includes the service. Without a function it is a decorator."""
+    def method(
+        self, name: str, function: Optional[Callable[..., Any]] = None, authorize: Optional[Rule] = None
+    ) -> Any:
+        """Serves a function under this name, which includes the service. Without a function it is a decorator.
+
+        Only calls of peers for which `authorize` returns true are handled; those of an unknown user are refused without
+        asking. It is asked about each call, before the arguments and descriptors of the call are looked at."""
         if function is None:
-            return lambda decorated: self.method(name, decorated)
-        self._methods[name] = _Method(function)
+            return lambda decorated: self.method(name, decorated, authorize)
+        self._methods[name] = _Method(function, authorize)
         return function
 
     def describe(self) -> dict[str, Any]:
@@ -2333,7 +2345,7 @@ class Server:
             fault = Fault(Fault.BUSY, "too many connections")
         elif account.connections() >= self.USER_CONNECTIONS or self._is_overdrawn(account):
             fault = Fault(Fault.BUSY, "too many connections of this user")
-        elif not endpoint.authorizes(peer):
+        elif not _authorizes(endpoint.rule, peer):
             fault = Fault(Fault.NOT_AUTHORIZED, "not authorized")
         if fault is not None:
             LOG.info("a connection of user %s is closed: %s", peer.uid, fault)
@@ -2444,7 +2456,7 @@ class Server:
         with self._isolated(client), contextlib.ExitStack() as stack:
             stack.enter_context(message)
             try:
-                if endpoint is not None and not endpoint.authorizes(peer):
+                if endpoint is not None and not _authorizes(endpoint.rule, peer):
                     raise BadMessage(Fault.NOT_AUTHORIZED, "not authorized", message.text)
                 if len(message.fds) > self.descriptors:
                     reason = f"{len(message.fds)} descriptors exceed {self.descriptors}"
@@ -2610,6 +2622,7 @@ class Server:
             method = self._discover if call["method"] == "rpc.discover" else self._methods.get(call["method"])
             if method is None:
                 raise Fault(Fault.METHOD_NOT_FOUND, f"unknown method {call['method'][:128]}")
+            self._check_rule(method, peer)
             arguments = method.arguments(message, peer)
             if call.get("timeout") == 0:
                 raise Fault(Fault.DEADLINE_EXCEEDED, "the deadline has passed already")
@@ -2630,11 +2643,19 @@ class Server:
         try:
             name, message.value = self._run("routing", lambda: route(decode(message.text)))
             method = self._methods[name]
+            self._check_rule(method, peer)
             arguments = method.arguments(message, peer)
             message._endpoints.clear()
             self._send(client, None, self._run(name, lambda: method.function(**arguments)))
         except (Error, KeyError) as error:  # a bare reply cannot be an error
             LOG.info("a message is dropped: %s", error)
+
+    def _check_rule(self, method: _Method, peer: Peer) -> None:
+        authorized = _authorizes(method.rule, peer)
+        if self._forks != _forks:
+            raise _InChild
+        if not authorized:
+            raise Fault(Fault.NOT_AUTHORIZED, "not authorized")
 
     def _open(self, message: Message) -> dict[str, Any]:
         """Parses the envelope of a call. Its arguments stay in `message.value`, as they are."""

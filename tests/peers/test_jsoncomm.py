@@ -1212,6 +1212,35 @@ class Peers(Case):
                     with connect(f"{self.path}-open") as connection:
                         self.assertEqual(connection.call("shop.echo", {"value": 1}).value, 1)
 
+    def test_a_rule_for_a_method_refuses_before_arguments_and_descriptors_are_looked_at(self) -> None:
+        def broken(peer: Peer) -> bool:
+            raise RuntimeError
+
+        rules: list[tuple[Rule, bool]] = [(lambda peer: peer.uid == os.geteuid(), True), (lambda _: False, False)]
+        for kind in KINDS:
+            with Shop(f"{self.path}-{kind}", kind) as shop:
+                for number, (rule, _) in enumerate((*rules, (broken, False))):
+                    shop.method(f"shop.ruled{number}", lambda value: value, authorize=rule)
+                with connect(f"{self.path}-{kind}", timeout=PATIENCE) as connection, open("/dev/null") as null:
+                    for number, (_, authorized) in enumerate((*rules, (broken, False))):
+                        name = f"shop.ruled{number}"
+                        wrong = Fault.INVALID_PARAMS if authorized else Fault.NOT_AUTHORIZED
+                        for params in ({"other": 1}, {"value": 1, "file": null}):
+                            with self.assertRaises(Fault) as raised:
+                                connection.call(name, params)
+                            self.assertEqual(raised.exception.code, wrong, name)
+                        with connection.batch() as batch:
+                            call = batch.call(name, [5])
+                        if authorized:
+                            self.assertEqual(connection.call(name, [5]).value, 5)
+                            self.assertEqual(call.wait().value, 5)
+                        else:
+                            self.assertRaises(Fault, call.wait)
+                        connection.notify(name, [5])
+                    self.assertEqual(connection.call("shop.echo", {"value": 1}).value, 1)
+                    ruled = [one["name"] for one in shop.describe()["methods"] if one.get("x-restricted")]
+                    self.assertEqual(ruled, ["shop.ruled0", "shop.ruled1", "shop.ruled2"])
+
     def test_an_unmapped_user_id_is_unknown(self) -> None:
         for text, known in (("0 0 4294967295\n", 65534), ("0 1000 1\n", None), ("", None)):
             with unittest.mock.patch("builtins.open", unittest.mock.mock_open(read_data=text)):
