@@ -94,6 +94,9 @@ fn explain(document: &Document, methods: &[&Method]) -> Result<(), Problem> {
         if method.deprecated {
             output::line("    Deprecated.")?;
         }
+        if method.restricted {
+            output::line("    Not for everybody: the server has a rule for it.")?;
+        }
         for line in method.docs.lines() {
             output::line(format!("    {line}").trim_end())?;
         }

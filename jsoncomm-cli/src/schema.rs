@@ -32,6 +32,8 @@ pub(crate) struct Method {
     pub(crate) errors: Vec<Failing>,
     pub(crate) stream: bool,
     pub(crate) deprecated: bool,
+    /// The server has a rule for who may call it.
+    pub(crate) restricted: bool,
 }
 
 /// An error of a service.
@@ -162,6 +164,7 @@ impl Method {
                 .collect(),
             stream: is("x-stream"),
             deprecated: is("deprecated"),
+            restricted: is("x-restricted"),
         })
     }
 

@@ -69,6 +69,22 @@ fn methods_and_types_are_described_readably() {
 }
 
 #[test]
+fn a_method_that_has_a_rule_is_described_as_such() {
+    let document = r#"{"openrpc":"1.3.2","methods":[
+        {"name":"a.b","params":[],"x-restricted":true},{"name":"a.c","params":[]}]}"#;
+    let described = good(said(&[
+        "describe",
+        Double::result(document, Vec::new()).address(),
+    ]));
+    let note = "    Not for everybody: the server has a rule for it.";
+    assert!(
+        described.contains(&format!("a.b(), no reply\n{note}\n\n")),
+        "{described}"
+    );
+    assert_eq!(described.matches(note).count(), 1);
+}
+
+#[test]
 fn the_document_is_printed_unchanged() {
     let double = Double::result(
         r#"{"methods": [{"x":1e2,"name":"a.b"}], "z": 1.0}"#,
