@@ -3,6 +3,7 @@
 mod activated;
 #[cfg(feature = "osbuild")]
 mod osbuild;
+mod polkit;
 mod proofs;
 
 use std::fs::File;
