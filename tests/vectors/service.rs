@@ -44,6 +44,8 @@ pub(crate) trait Vectors {
     fn open(&mut self, text: &str) -> Opened;
     /// Fails, and returns the file with the error.
     fn keep(&mut self, #[fd] file: OwnedFd) -> Result<(), Trouble>;
+    /// Is refused: a rule of the server lets nobody call it.
+    fn locked(&mut self, text: &str, #[fd] file: Option<OwnedFd>) -> Text;
     /// Calls `note` through the connection.
     fn meet(&mut self, #[fd] peer: VectorsClient) -> Text;
     /// Sends the numbers below `to`.
@@ -234,6 +236,11 @@ impl Vectors for Scribe {
     fn keep(&mut self, file: OwnedFd) -> Result<(), Trouble> {
         self.note_down("keep", json!({"file": content(&file)}));
         Err(Trouble::Kept { file })
+    }
+
+    fn locked(&mut self, text: &str, _: Option<OwnedFd>) -> Text {
+        self.note_down("locked", json!({"text": text}));
+        Text { text: text.into() }
     }
 
     fn meet(&mut self, peer: VectorsClient) -> Text {

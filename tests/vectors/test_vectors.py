@@ -165,6 +165,9 @@ class Service:
         self._record("open", text=text)
         return {"len": len(text), "file": sheet(text)}
 
+    def locked(self, text: str, file: Optional[Fd] = None) -> Any:
+        self._record("locked", text=text)
+
     def keep(self, file: Fd) -> None:
         self._record("keep", file=content(file))
         raise ServiceError(2, "kept", {"Kept": {"file": file}})
@@ -204,7 +207,8 @@ class Service:
 def methods(server: Server, service: Service) -> None:
     """Makes a server serve all methods."""
     for name in (name for name, thing in vars(Service).items() if callable(thing) and name[0] != "_"):
-        server.method(name if name.startswith("bare_") else f"vectors.{name}", getattr(service, name))
+        rule = (lambda _: False) if name == "locked" else None
+        server.method(name if name.startswith("bare_") else f"vectors.{name}", getattr(service, name), rule)
 
 
 def not_found(path: str) -> ServiceError:
