@@ -66,6 +66,18 @@ A connection is a descriptor as well. It is sent like a file, and received by th
 by `message.connection("events")`, ready to call: one connected "seqpacket" socket whose other end belongs to the user
 who sent it, unless `allow_foreign_endpoints` says otherwise (a confused deputy). What a method gets it owns, and may keep.
 
+A session is an object of a server behind a socket of its own, which a method passes to its caller:
+
+    @server.method("example.counters.open")
+    def open_counter(peer: jsoncomm.Peer) -> socket.socket:
+        tag = next(tags)
+        return server.open_session("example.counter", tag, peer, on_end=counters.pop)[0]
+
+    @server.method("example.counter.add")
+    def add(session: jsoncomm.Session, number: int) -> int:
+        counters[session.tag] += number
+        return counters[session.tag]
+
 The module keeps the promises of the library's README, with these differences:
 
 - A connection has one call in flight besides its streams and batches, and is for one thread at a time. It does not
@@ -1782,9 +1794,8 @@ class _Method:
         self.returns = hints.get("return", Any)
         taken = inspect.signature(function).parameters
         self.hints = {name: hints.get(name, Any) for name in taken}
-        self.peers = [name for name, hint in self.hints.items() if hint is Peer]  # not arguments of the call
-        for name in self.peers:
-            del self.hints[name]
+        context = (name for name, hint in self.hints.items() if hint in (Peer, Session))
+        self.context = {name: self.hints.pop(name) for name in list(context)}  # not arguments of the call
         for name, hint in self.hints.items():
             if taken[name].kind not in (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY):
                 raise TypeError(f"{name} cannot be given by name")
@@ -1814,7 +1825,7 @@ class _Method:
             method["x-restricted"] = True
         return method
 
-    def arguments(self, message: Message, peer: Peer) -> dict[str, Any]:
+    def arguments(self, message: Message, peer: Peer, session: Optional[Session] = None) -> dict[str, Any]:
         """Checks the arguments as strictly as a server must."""
         params = message.value
         if isinstance(params, list):
@@ -1832,7 +1843,7 @@ class _Method:
             flaw = "unknown argument" if name not in self.hints else _flaw(value)
             if flaw is not None:
                 raise Fault(Fault.INVALID_PARAMS, f"{name[:128]}: {flaw}", name[:128])
-        values: dict[str, Any] = dict.fromkeys(self.peers, peer)
+        values: dict[str, Any] = {name: peer if hint is Peer else session for name, hint in self.context.items()}
         for name, hint in self.hints.items():
             if name in params:
                 values[name] = _unpack(hint, params[name], message, name)
@@ -1910,6 +1921,7 @@ class _Client:
         self.streams: dict[str, _OpenStream] = {}
         self.malformed: collections.deque[float] = collections.deque()  # times of malformed messages
         self.is_last = False  # the server ends when it closes
+        self.session: Optional[Session] = None
         self.gathered: Optional[list[_Reply]] = None  # while calls of a batch are handled: their replies
 
     def can_get_replies(self) -> bool:
@@ -1939,6 +1951,30 @@ class _Client:
         self.streams.clear()
         while self.queue:
             self.pop()
+
+
+class Session:
+    """A connection that a server has made for one object; see `Server.open_session`. An argument of a method that is
+    annotated with it is the session that the call came on, and not part of the call."""
+
+    def __init__(self, service: str, tag: int, on_end: Optional[Callable[[int], object]]) -> None:
+        self.service, self.tag = service, tag
+        self.closed = False
+        self._on_end = on_end
+
+    def close(self) -> None:
+        """Revokes the session: no further call on it is handled, and its peer sees that the server has closed, soon. A
+        method that closes its own session still replies."""
+        self.closed = True
+
+    def end(self) -> None:
+        self.closed = True
+        on_end, self._on_end = self._on_end, None
+        if on_end is not None:
+            try:
+                on_end(self.tag)
+            except Exception:
+                LOG.exception("the end of a session failed")
 
 
 class _Batch:
@@ -2004,6 +2040,7 @@ class Server:
         self._held: list[socket.socket] = []  # hold abstract names in their other types
         self._endpoints: list[_Endpoint] = []
         self._clients: set[_Client] = set()
+        self._sessions: set[_Client] = set()  # those of them that are sessions
         self._known: dict[tuple[Transport, Any], _Client] = {}  # datagram peers with replies to come
         self._batches: dict[Transport, _Batch] = {}  # with calls left; nothing is read from these sockets meanwhile
         self._accounts: dict[Optional[int], _Account] = {}  # by user
@@ -2135,6 +2172,26 @@ class Server:
         self.adopt(child._sock, authorize, peer)
         return child
 
+    def open_session(
+        self, service: str, tag: int, peer: Peer, on_end: Optional[Callable[[int], object]] = None
+    ) -> tuple[socket.socket, Session]:
+        """Makes a pair of sockets, serves the methods of one service at one end, and returns the other, for a client.
+
+        Whoever has that end may call. The caller's identity is `peer`, for good, and the session is one of the
+        connections of that user. `on_end` is called with the tag when it has ended: its peer has hung up, it was
+        closed, or the server was. Raises Fault if there are too many connections, OSError if descriptors have run out.
+        """
+        _check_process(self._forks)
+        account = self._account_of(peer)
+        fault = self._too_many(account)
+        if fault is not None:
+            raise fault
+        near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        client = self._begin_connection(near, peer, account, peer.uid)
+        client.session = Session(service, tag, on_end)
+        self._sessions.add(client)
+        return far, client.session
+
     def watch(self, file: Any, callback: Callable[[], object]) -> None:
         """Calls a function while a file is readable."""
         _check_process(self._forks)
@@ -2220,6 +2277,7 @@ class Server:
         waits = [timeout] if timeout is not None else []
         waits += [0 if client.streams and not client.queue else client.retry_at - now for client in busy]
         waits += [0 for batch in self._batches.values() if self._may_continue(batch)]
+        self._end_closed_sessions()
         waits += [until - now for until in (self._grace_end, *self._paused.values())]
         batches = list(self._batches.values())
         least = max(0, min(waits))
@@ -2231,6 +2289,7 @@ class Server:
             if self._batches.get(batch.client.transport) is batch and self._may_continue(batch):
                 with self._isolated(batch.client):
                     self._continue(batch)
+        self._end_closed_sessions()
         for client in busy:
             if client in self._clients:
                 with self._isolated(client):
@@ -2245,6 +2304,10 @@ class Server:
                     endpoint.sock, selectors.EVENT_READ, lambda _, endpoint=endpoint: self._accept(endpoint)
                 )
         return bool(events)
+
+    def _end_closed_sessions(self) -> None:
+        for client in [client for client in self._sessions if self._is_closed(client)]:
+            self._end(client)
 
     def _is_busy(self) -> bool:
         return bool(self._batches) or any(client.queue or client.streams for client in self._clients)
@@ -2330,32 +2393,46 @@ class Server:
 
     def _add_client(self, endpoint: _Endpoint, sock: socket.socket, peer: Peer) -> Optional[_Client]:
         """Accepts a connection, or sends it a fault and closes it."""
-        for uid, one in list(self._accounts.items()):
-            if not one.connections() and not one.closer.waiting():
-                one.closer.end(0)
-                del self._accounts[uid]
-        account = self._accounts.setdefault(peer.uid, _Account())
-        sock.setblocking(False)
-        transport = Transport(sock, self.limit, account.closer)
-        transport.giver = ANYONE if endpoint.foreign else peer.uid
-        client = _Client(transport, account, peer)
-        most = min(self.CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] * 3 // 4)
-        fault = None
-        if sum(len(one.transports) for one in self._accounts.values()) >= most:
-            fault = Fault(Fault.BUSY, "too many connections")
-        elif account.connections() >= self.USER_CONNECTIONS or self._is_overdrawn(account):
-            fault = Fault(Fault.BUSY, "too many connections of this user")
-        elif not _authorizes(endpoint.rule, peer):
+        account = self._account_of(peer)
+        fault = self._too_many(account)
+        if fault is None and not _authorizes(endpoint.rule, peer):
             fault = Fault(Fault.NOT_AUTHORIZED, "not authorized")
         if fault is not None:
             LOG.info("a connection of user %s is closed: %s", peer.uid, fault)
+            sock.setblocking(False)
+            transport = Transport(sock, self.limit, account.closer)
             if self._bare is None:
                 text, _ = encode(_error(None, fault))
                 with contextlib.suppress(OSError):
                     transport.send_text(text)
             self._close(transport, account)
             return None
-        account.transports.add(transport)
+        return self._begin_connection(sock, peer, account, ANYONE if endpoint.foreign else peer.uid)
+
+    def _account_of(self, peer: Peer) -> _Account:
+        """Returns the account of the peer's user. Removes those that are not used."""
+        for uid, one in list(self._accounts.items()):
+            if not one.connections() and not one.closer.waiting():
+                one.closer.end(0)
+                del self._accounts[uid]
+        return self._accounts.setdefault(peer.uid, _Account())
+
+    def _too_many(self, account: _Account) -> Optional[Fault]:
+        """Returns why there may be no further connection of this user, if so."""
+        most = min(self.CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] * 3 // 4)
+        if sum(len(one.transports) for one in self._accounts.values()) >= most:
+            return Fault(Fault.BUSY, "too many connections")
+        if account.connections() >= self.USER_CONNECTIONS or self._is_overdrawn(account):
+            return Fault(Fault.BUSY, "too many connections of this user")
+        return None
+
+    def _begin_connection(
+        self, sock: socket.socket, peer: Peer, account: _Account, giver: Optional[int]
+    ) -> _Client:
+        sock.setblocking(False)
+        client = _Client(Transport(sock, self.limit, account.closer), account, peer)
+        client.transport.giver = giver
+        account.transports.add(client.transport)
         self._clients.add(client)
         self._watch(client)
         return client
@@ -2414,6 +2491,9 @@ class Server:
             self._close(client.transport, client.account)
             if client.is_last:
                 self.stop()
+            if client.session is not None:
+                self._sessions.discard(client)
+                client.session.end()
 
     def _close(self, transport: Transport, account: _Account) -> None:
         """Closes a connection and its unread messages, without waiting. Its peer sees it at once."""
@@ -2425,7 +2505,7 @@ class Server:
 
     def _serve(self, client: _Client, endpoint: Optional[_Endpoint]) -> None:
         """Receives one message and replies to it."""
-        if client.transport in self._batches:
+        if client.transport in self._batches or self._is_closed(client):
             return
         if client.transport.connected and self._is_overdrawn(client.account):
             self._pause(client)  # first close what its user has sent
@@ -2555,6 +2635,8 @@ class Server:
             self._dispatch_element(batch, batch.elements.popleft())
 
     def _is_closed(self, client: _Client) -> bool:
+        if client.session is not None and client.session.closed:
+            return True
         return client.transport.connected and client not in self._clients
 
     def _dispatch_element(self, batch: _Batch, text: bytes) -> None:
@@ -2619,11 +2701,11 @@ class Server:
         try:
             if self._stopping:
                 raise Fault(Fault.SHUTTING_DOWN, "the server is stopping")
-            method = self._discover if call["method"] == "rpc.discover" else self._methods.get(call["method"])
+            method = self._method_for(client, call["method"])
             if method is None:
                 raise Fault(Fault.METHOD_NOT_FOUND, f"unknown method {call['method'][:128]}")
             self._check_rule(method, peer)
-            arguments = method.arguments(message, peer)
+            arguments = method.arguments(message, peer, client.session)
             if call.get("timeout") == 0:
                 raise Fault(Fault.DEADLINE_EXCEEDED, "the deadline has passed already")
             message._endpoints.clear()  # they are the method's now
@@ -2637,6 +2719,15 @@ class Server:
             if wanted:
                 self._reply_error(client, identity, error)
 
+    def _method_for(self, client: _Client, name: str) -> Optional[_Method]:
+        """Returns the method that a client calls: on a session one of its service, elsewhere one that needs no session."""
+        if name == "rpc.discover":
+            return self._discover
+        method, session = self._methods.get(name), client.session
+        if session is not None:
+            return method if name.rpartition(".")[0] == session.service else None
+        return None if method is not None and Session in method.context.values() else method
+
     def _dispatch_bare(
         self, client: _Client, message: Message, peer: Peer, route: Callable[[Any], tuple[str, Any]]
     ) -> None:
@@ -2644,7 +2735,7 @@ class Server:
             name, message.value = self._run("routing", lambda: route(decode(message.text)))
             method = self._methods[name]
             self._check_rule(method, peer)
-            arguments = method.arguments(message, peer)
+            arguments = method.arguments(message, peer, client.session)
             message._endpoints.clear()
             self._send(client, None, self._run(name, lambda: method.function(**arguments)))
         except (Error, KeyError) as error:  # a bare reply cannot be an error

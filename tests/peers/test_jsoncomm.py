@@ -1173,6 +1173,111 @@ class Endpoints(Case):
                         self.assertRaises(Deadline, back.call, "never", None, 0.05)
 
 
+class Sessions(Case):
+    @contextlib.contextmanager
+    def hall(self) -> Iterator[tuple[Server, Callable[[str], jsoncomm.Connection]]]:
+        """Yields a server with sessions on its own thread, and what opens one with that tag."""
+        self.ended: list[int] = []
+        self.sessions: dict[int, jsoncomm.Session] = {}
+        with Server() as server:
+
+            @server.method("lobby.open")
+            def _(peer: Peer, tag: int) -> socket.socket:
+                end, self.sessions[tag] = server.open_session("room", tag, peer, self.ended.append)
+                return end
+
+            @server.method("lobby.close")
+            def _(tag: int) -> None:
+                self.sessions[tag].close()
+
+            @server.method("room.who")
+            def _(session: jsoncomm.Session, peer: Peer) -> list[Optional[int]]:
+                return [session.tag, peer.uid]
+
+            @server.method("room.leave")
+            def _(session: jsoncomm.Session) -> int:
+                session.close()
+                return session.tag
+
+            server.bind(self.path, "seqpacket")
+            loop = threading.Thread(target=server.run)
+            loop.start()
+            lobby = connect(self.path)
+
+            def opened(tag: int) -> jsoncomm.Connection:
+                with lobby.call("lobby.open", {"tag": tag}) as reply:
+                    return reply.connection()
+
+            try:
+                with lobby:
+                    self.lobby = lobby
+                    yield server, opened
+            finally:
+                server.stop()
+                loop.join(PATIENCE)
+
+    def who(self, connection: jsoncomm.Connection) -> Any:
+        with connection.call("room.who") as reply:
+            return reply.value
+
+    def until_ended(self, *tags: int) -> None:
+        until = time.monotonic() + PATIENCE
+        while sorted(self.ended) != sorted(tags):
+            self.assertLess(time.monotonic(), until, self.ended)
+            time.sleep(0.001)
+
+    def test_calls_on_a_session_have_its_tag_and_the_caller_that_it_was_opened_for(self) -> None:
+        with self.hall() as (_, opened), opened(7) as one, opened(8) as other:
+            me = os.getuid()
+            self.assertEqual([self.who(one), self.who(other), self.who(one)], [[7, me], [8, me], [7, me]])
+
+    def test_a_session_serves_its_service_only_and_its_methods_only_on_sessions(self) -> None:
+        with self.hall() as (_, opened), opened(1) as session:
+            for connection, method in ((session, "lobby.close"), (self.lobby, "room.leave")):
+                with self.assertRaises(Fault) as refused:
+                    connection.call(method, {"tag": 1} if connection is session else None)
+                self.assertEqual(refused.exception.code, Fault.METHOD_NOT_FOUND)
+            self.assertEqual(self.ended, [])
+
+    def test_the_program_is_told_once_when_a_session_has_ended(self) -> None:
+        with self.hall() as (_, opened), opened(2) as other:
+            opened(1).close()
+            self.until_ended(1)
+            self.assertTrue(self.sessions[1].closed)
+            self.sessions[1].close()
+            self.assertEqual(self.who(other)[0], 2)
+        self.until_ended(1, 2)
+
+    def test_closing_one_session_leaves_the_others(self) -> None:
+        with self.hall() as (_, opened), opened(1) as one, opened(2) as two, opened(3) as three:
+            self.lobby.call("lobby.close", {"tag": 2}).close()
+            with self.assertRaises(Closed):
+                self.who(two)
+            self.until_ended(2)
+            self.assertEqual([self.who(one)[0], self.who(three)[0]], [1, 3])
+            # What comes after it on the same session is not handled.
+            with one.batch() as batch:
+                calls = [batch.call(method) for method in ("room.who", "room.leave", "room.who")]
+            self.assertEqual([calls[0].wait().value[0], calls[1].wait().value], [1, 1])
+            with self.assertRaises(Closed):
+                calls[2].wait()
+            self.until_ended(1, 2)
+
+    def test_sessions_count_as_connections_of_their_user(self) -> None:
+        with self.hall() as (server, opened), opened(1) as one:
+            server.USER_CONNECTIONS = 3
+            opened(2).close()
+            self.until_ended(2)
+            with opened(3):
+                with self.assertRaises(Fault) as refused:
+                    opened(4)
+                self.assertEqual(refused.exception.code, Fault.BUSY)
+            self.assertEqual(self.who(one)[0], 1)
+            self.until_ended(2, 3)
+            opened(5).close()
+            self.until_ended(2, 3, 5)
+
+
 class Peers(Case):
     def test_a_handler_gets_the_peer_of_the_call(self) -> None:
         def user(times: int, peer: Peer) -> Any:
