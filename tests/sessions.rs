@@ -1,7 +1,9 @@
 //! Sessions: many objects of one server, each behind a socket of its own.
 
+mod callbacks;
 mod endings;
 mod limits;
+mod many;
 mod opening;
 
 use std::collections::HashMap;

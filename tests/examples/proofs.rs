@@ -120,6 +120,14 @@ fn big_payload_arrives_as_json_and_as_a_descriptor() {
 }
 
 #[test]
+fn callbacks_end_an_auction_among_programs_that_call_each_other() {
+    let said = text(&example("callbacks").output().unwrap());
+    // It depends on who comes first.
+    let prices = [60, 61].map(|price| format!("sold to Grace for {price}\n"));
+    assert!(prices.contains(&said), "{said}");
+}
+
+#[test]
 fn many_clients_get_replies_beside_a_hostile_one() {
     let said = text(&example("many_clients").output().unwrap());
     let lines: Vec<_> = said.lines().collect();

@@ -261,7 +261,8 @@ impl<S> Server<S> {
     #[doc = include_str!("../../doc/counter.txt")]
     #[doc = include_str!("../../doc/drive.txt")]
     /// ```
-    pub fn drive(&mut self, connection: &Connection) -> Result<Token, Error> {
+    pub fn drive(&mut self, connection: impl AsRef<Connection>) -> Result<Token, Error> {
+        let connection = connection.as_ref();
         let key = self.add(Source::Client(Driven {
             connection: Box::new(connection.clone()),
             timer: None,

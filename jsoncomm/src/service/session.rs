@@ -155,3 +155,37 @@ pub(crate) fn open(
     let pending = Arc::clone(pending);
     Ok((client, Session { pending, state }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::accounts::Accounts;
+    use crate::limits::Limits;
+    use crate::sys::inject::{self, Plan};
+    use rustix::io::Errno;
+
+    #[test]
+    fn a_session_that_cannot_be_opened_leaves_nothing_behind() {
+        let limits = Limits {
+            user_connections: 1,
+            ..Limits::default()
+        };
+        let pending = Arc::new(PendingReplies::new(Arc::new(|| ()), &limits));
+        let service = TypeId::of::<Limits>();
+        pending.requests.register(service, 7);
+        let account = Accounts::new(&limits).of(Some(1));
+        for call in ["socketpair", "getsockopt"] {
+            let (times, errno) = (0..1, Errno::MFILE);
+            inject::begin(Some(Plan { call, times, errno }));
+            let refused = open(&pending, service, 3, &account, None);
+            inject::end();
+            assert!(matches!(refused, Err(Error::Os { .. })), "{call}");
+            assert!(account.has_room(Cost::CONNECTION));
+            assert_eq!(pending.requests.connections(), 0);
+            assert!(pending.requests.take().is_empty());
+        }
+        let (_client, session) = open(&pending, service, 3, &account, None).unwrap();
+        assert!(!account.has_room(Cost::CONNECTION) && !session.is_closed());
+        assert_eq!(pending.requests.take().len(), 1);
+    }
+}

@@ -1,0 +1,120 @@
+//! As many sessions in one server as the process may open.
+
+use std::process::Command;
+
+use jsoncomm_tests::{alone, has_proc, this_program, wait_until};
+use rustix::process::{Resource, getrlimit};
+
+use super::*;
+
+/// Set in the client's process: the path of the server's socket, and the number of sessions.
+const PART: &str = "JSONCOMM_TESTS_SESSIONS";
+
+/// Returns the resident memory of this process, in KiB.
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let number = line.and_then(|line| line.split_whitespace().next());
+    number.map_or(0, |number| number.parse().unwrap())
+}
+
+/// Returns the stub of a lobby, and opens this many sessions there.
+fn open_many(lobby: &LobbyClient, count: u64) -> Vec<RoomClient> {
+    let open = |tag| {
+        let session = lobby.open(tag).unwrap().session;
+        let connection = Connection::from_fd(session).unwrap();
+        RoomClient::new(connection.with_timeout(PATIENCE))
+    };
+    (0..count).map(open).collect()
+}
+
+#[test]
+fn sessions_from_another_process() {
+    let Some(part) = std::env::var_os(PART) else {
+        return;
+    };
+    let part = part.into_string().unwrap();
+    let (count, path) = part.split_once(' ').unwrap();
+    let count: u64 = count.parse().unwrap();
+    let connection = Connection::open(path).unwrap().with_timeout(PATIENCE);
+    let lobby = LobbyClient::new(connection);
+    let before = resident();
+    let rooms = open_many(&lobby, count);
+    let each = (resident() - before) * 1024 / count;
+    eprintln!("{count} sessions, {each} bytes each in the client");
+    // At the limit, which the server has set to this many.
+    let Err(CallError::Service(why)) = lobby.open(count) else {
+        panic!("one more is opened");
+    };
+    assert!(why.ends_with("too many connections of this user"), "{why}");
+    let closed = count / 2;
+    assert!(lobby.close(closed).unwrap());
+    for (tag, room) in (0..count).zip(&rooms) {
+        match room.who() {
+            Ok((found, _)) => assert!(tag != closed && found == Some(tag)),
+            Err(CallError::Closed | CallError::NotSent(Error::Closed)) => assert_eq!(tag, closed),
+            Err(other) => panic!("{other}"),
+        }
+    }
+    // One that is closed makes room for one, once the server has told its state.
+    let mut again = None;
+    wait_until(|| {
+        again = lobby.open(count).ok();
+        again.is_some()
+    });
+    assert!(lobby.open(count + 1).is_err());
+}
+
+#[test]
+fn thousands_of_sessions_are_served_by_one_server_within_the_limit_of_their_user() {
+    alone!();
+    // Three quarters of the descriptors are for connections. One of these is the lobby's.
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let count = (limit / 4 * 3 - 1).min(10_000);
+    let mut limits = Limits::default();
+    limits.user_connections = usize::try_from(count).unwrap() + 1;
+    limits.connections = limits.user_connections + 10;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("lobby.sock");
+    let mut server = Server::new(limits).unwrap();
+    server.sessions::<dyn Room>(ended).unwrap();
+    server
+        .bind(&path, Kind::Seqpacket)
+        .unwrap()
+        .serve::<dyn Lobby>();
+    let mut hall = Hall::default();
+    hall.called.reserve(usize::try_from(count).unwrap());
+    let before = resident();
+    let mut client = Command::new(this_program())
+        .args(["--exact", "sessions::many::sessions_from_another_process"])
+        .args(["--nocapture", "--test-threads=1"])
+        .env(PART, format!("{count} {}", path.display()))
+        .spawn()
+        .unwrap();
+    let mut most = 0;
+    let status = loop {
+        let wait = Some(Duration::from_millis(10));
+        let _ = server.run_once(&mut hall, wait).unwrap();
+        if hall.sessions.len() as u64 == count && most == 0 {
+            most = resident();
+        }
+        if let Some(status) = client.try_wait().unwrap() {
+            break status;
+        }
+    };
+    assert!(status.success());
+    let until = Instant::now() + PATIENCE;
+    while hall.ended.len() as u64 <= count {
+        assert!(Instant::now() < until, "{} have ended", hall.ended.len());
+        let _ = server.run_once(&mut hall, Some(PATIENCE)).unwrap();
+    }
+    // Each was told once.
+    hall.ended.sort_unstable();
+    assert!(hall.ended.iter().copied().eq(0..=count));
+    assert_eq!(hall.called.len() as u64, count - 1);
+    if has_proc() {
+        let each = (most - before) * 1024 / count;
+        eprintln!("{count} sessions, {each} bytes each in the server");
+        assert!(each < 4096, "{each} bytes each");
+    }
+}
