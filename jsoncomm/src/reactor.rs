@@ -297,21 +297,35 @@ impl<T: Pollable> Reactor<T> {
         self.wake_at(Key::from_bits(u64::MAX), time);
     }
 
-    /// Watches the descriptors whose time has come.
-    fn rearm_unwatched(&mut self) {
+    /// Watches the descriptors whose time has come. Returns true if there are any.
+    fn rearm_unwatched(&mut self) -> bool {
         if self.unwatched.is_empty() {
-            return;
+            return false;
         }
         let now = Instant::now();
         let unwatched = std::mem::take(&mut self.unwatched).into_iter();
         let (due, later): (Vec<_>, _) = unwatched.partition(|(time, ..)| *time <= now);
         self.unwatched = later;
+        let any = !due.is_empty();
         for (_, key, watch) in due {
             if let Some(source) = self.take(key) {
                 self.rearm(key, &source, watch);
                 self.put(key, source);
             }
         }
+        any
+    }
+
+    /// Moves the sources whose timers are due to `turns`.
+    fn take_due(&mut self, turns: &mut Vec<(Key, Cause)>) {
+        let now = Instant::now();
+        let is_due = |timer: &&(Instant, Key)| timer.0 <= now;
+        while let Some((_, key)) = self.timers.front().filter(is_due).copied() {
+            self.timers.pop_front();
+            turns.push((key, Cause::Timer));
+        }
+        // Makes the next `arm` set it, which also clears its readiness.
+        self.armed = None;
     }
 
     /// Gives a source one turn at that time, or soon after.
@@ -382,12 +396,16 @@ impl<T: Pollable> Reactor<T> {
         timeout: Option<Duration>,
         turns: &mut Vec<(Key, Cause)>,
     ) -> Result<(), Error> {
-        self.rearm_unwatched();
+        let due = self.rearm_unwatched();
         self.arm()?;
-        match self.poll(timeout) {
+        match self.poll(if due { Some(Duration::ZERO) } else { timeout }) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
             Err(error) => return Err(error.into()),
+        }
+        if due {
+            // The timerfd may expire later, and until then these would be tried again and again.
+            self.take_due(turns);
         }
         let mut expired = false;
         for event in &self.events {
@@ -398,14 +416,7 @@ impl<T: Pollable> Reactor<T> {
             }
         }
         if expired {
-            let now = Instant::now();
-            let is_due = |timer: &&(Instant, Key)| timer.0 <= now;
-            while let Some((_, key)) = self.timers.front().filter(is_due).copied() {
-                self.timers.pop_front();
-                turns.push((key, Cause::Timer));
-            }
-            // Makes the next `arm` set it, which also clears its readiness.
-            self.armed = None;
+            self.take_due(turns);
         }
         Ok(())
     }

@@ -185,6 +185,21 @@ fn a_paused_source_is_reported_again_after_its_pause() {
 }
 
 #[test]
+fn a_source_gets_its_turn_after_a_pause_also_if_the_timerfd_is_late() {
+    let (mut reactor, _wake) = Reactor::new().unwrap();
+    let (left, _right) = UnixDatagram::pair().unwrap();
+    let key = reactor.add(left).unwrap();
+    let now = Instant::now();
+    // It never expires.
+    reactor.armed = Some(now);
+    let source = reactor.take(key).unwrap();
+    reactor.pause(key, &source, now, Watch::Writing);
+    reactor.put(key, source);
+    let expected = [(key, Cause::Timer), (key, Cause::Ready)];
+    assert_eq!(turns(&mut reactor), expected);
+}
+
+#[test]
 fn timers_fire_in_order_and_only_when_due() {
     let (mut reactor, _wake) = Reactor::new().unwrap();
     let (left, right) = UnixDatagram::pair().unwrap();
