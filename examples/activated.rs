@@ -1,5 +1,6 @@
 //! A service for systemd: it takes over the sockets that the service manager has bound, reports that it is ready and
-//! that its loop runs, reloads on SIGHUP, exits when it is idle, and shuts down in order.
+//! that its loop runs, reloads on SIGHUP, exits when it is idle, shuts down in order, and is restarted without losing a
+//! connection: the service manager keeps them meanwhile.
 //!
 //! The units are in `examples/systemd`. To see the first call start it, without installing them:
 //!
@@ -12,16 +13,18 @@
 //! The argument is the number of seconds without work after which it exits; 30 by default.
 
 use std::error::Error;
-use std::io::{self, Write};
-use std::os::fd::OwnedFd;
+use std::io::{self, IoSlice, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram, UnixStream};
 use std::time::Duration;
 use std::{env, iter, process};
 
 use jsoncomm::fds::inherited_fd;
-use jsoncomm::server::Control;
-use jsoncomm::{Call, Deferred, Limits, Reply, Server};
+use jsoncomm::server::{Control, Handover};
+use jsoncomm::{Call, Deferred, Endpoint, Limits, Reply, Server};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use rustix::process::geteuid;
 use sd_notify::NotifyState;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -38,7 +41,15 @@ trait Settings {
 struct State {
     reloads: u32,
     waiting: Vec<Reply<u32>>,
+    /// The next process is to go on with the connections.
+    is_replaced: bool,
 }
+
+/// Pending calls get this long to complete.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// The name of the descriptor that the service manager keeps between two processes.
+const STORED: &str = "handover";
 
 impl Settings for State {
     fn user(&mut self, call: &mut Call) -> Option<u32> {
@@ -63,13 +74,19 @@ impl State {
 fn main() -> Result<(), Box<dyn Error>> {
     let seconds = env::args().nth(1).map_or(Ok(30.0), |first| first.parse())?;
     let mut server = Server::new(Limits::default())?;
+    let mut state = State::default();
     adopt(&mut server)?;
     on_signal(&mut server, SIGHUP, |state, _| state.reload())?;
     for signal in [SIGTERM, SIGINT] {
-        on_signal(&mut server, signal, |_, control| {
+        on_signal(&mut server, signal, |state, control| {
             tell(NotifyState::Stopping);
-            // Pending calls get this long to complete.
-            control.shut_down(Duration::from_secs(5));
+            // The number of descriptors that the service manager keeps (`FileDescriptorStoreMax=`).
+            state.is_replaced = env::var("FDSTORE").is_ok_and(|most| most != "0");
+            if state.is_replaced {
+                control.stop();
+            } else {
+                control.shut_down(GRACE);
+            }
         })?;
     }
     // The watchdog messages are sent from the loop, so they stop when it does.
@@ -78,27 +95,57 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     leave_when_idle(&mut server, Duration::try_from_secs_f64(seconds)?)?;
     tell(NotifyState::Ready);
-    server.run(&mut State::default())?;
+    server.run(&mut state)?;
+    if state.is_replaced {
+        store(&server.hand_over(&mut state, GRACE)?)?;
+    }
     Ok(())
 }
 
-/// Serves on the sockets that were passed. `FileDescriptorName` says what each is for; the socket knows its kind.
+/// Serves on the sockets that were passed. Those of the process before, if it was restarted, include the others.
 fn adopt(server: &mut Server<State>) -> Result<(), Box<dyn Error>> {
-    let sockets = sockets()?;
+    let mut sockets = sockets()?;
     if sockets.is_empty() {
         return Err("no sockets: have it started by its .socket units".into());
     }
+    if let Some(stored) = sockets.iter().position(|(_, name)| name == STORED) {
+        let handover = Handover::from_fd(sockets.swap_remove(stored).0)?;
+        server.take_over(handover, serve)?;
+        // The service manager's copy would be passed to the next process again.
+        tell(NotifyState::Custom(&format!(
+            "FDSTOREREMOVE=1\nFDNAME={STORED}"
+        )));
+        return Ok(());
+    }
     for (socket, name) in sockets {
-        let endpoint = server.adopt(socket)?.serve::<dyn Settings>();
-        match &*name {
-            "everyone" => {}
-            "own" => {
-                let own = geteuid().as_raw();
-                let _ = endpoint.authorize(move |peer| [0, own].contains(&peer.uid()));
-            }
-            _ => return Err(format!("nothing is served on a socket named {name}").into()),
+        serve(&name, server.adopt(socket)?.named(&*name))?;
+    }
+    Ok(())
+}
+
+/// Serves at an endpoint. `FileDescriptorName` says what its socket is for; the socket knows its kind.
+fn serve(name: &str, endpoint: Endpoint<'_, State>) -> Result<(), jsoncomm::Error> {
+    let endpoint = endpoint.serve::<dyn Settings>();
+    match name {
+        "everyone" => {}
+        "own" => {
+            let own = geteuid().as_raw();
+            let _ = endpoint.authorize(move |peer| [0, own].contains(&peer.uid()));
+        }
+        _ => {
+            let _ = writeln!(io::stderr(), "nothing is served on a socket named {name}");
+            endpoint.remove();
         }
     }
+    Ok(())
+}
+
+/// Has the service manager keep all sockets for the next process.
+fn store(handover: &Handover) -> Result<(), Box<dyn Error>> {
+    let fd = handover.to_fd()?;
+    // Without FDPOLL=0 it would drop a descriptor that has hung up, which this one has.
+    let what = format!("FDSTORE=1\nFDNAME={STORED}\nFDPOLL=0");
+    notify(&NotifyState::Custom(&what), Some(&fd))?;
     Ok(())
 }
 
@@ -122,14 +169,14 @@ fn sockets() -> io::Result<Vec<(OwnedFd, String)>> {
 
 /// Notifies the service manager, if there is one. Logs a failure.
 fn tell(what: NotifyState<'_>) {
-    if let Err(error) = notify(&what) {
+    if let Err(error) = notify(&what, None) {
         let _ = writeln!(io::stderr(), "NOTIFY_SOCKET: {error}");
     }
 }
 
-/// Sends a message as sd_notify(3) describes. `sd_notify::notify` takes a name in the abstract namespace, which begins
-/// with `@`, for a path.
-fn notify(what: &NotifyState<'_>) -> io::Result<()> {
+/// Sends a message as sd_notify(3) describes, with a descriptor if there is one. `sd_notify::notify` takes a name in the
+/// abstract namespace, which begins with `@`, for a path.
+fn notify(what: &NotifyState<'_>, fd: Option<&OwnedFd>) -> io::Result<()> {
     let Some(socket) = env::var_os("NOTIFY_SOCKET") else {
         return Ok(());
     };
@@ -138,7 +185,16 @@ fn notify(what: &NotifyState<'_>) -> io::Result<()> {
         _ => SocketAddr::from_pathname(&socket)?,
     };
     let text = format!("{what}\n");
-    UnixDatagram::unbound()?.send_to_addr(text.as_bytes(), &address)?;
+    let manager = UnixDatagram::unbound()?;
+    manager.connect_addr(&address)?;
+    let fds: Vec<_> = fd.into_iter().map(AsFd::as_fd).collect();
+    let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut room);
+    if !fds.is_empty() {
+        control.push(SendAncillaryMessage::ScmRights(&fds));
+    }
+    let parts = [IoSlice::new(text.as_bytes())];
+    sendmsg(&manager, &parts, &mut control, SendFlags::NOSIGNAL)?;
     Ok(())
 }
 

@@ -16,6 +16,8 @@ mod endurance;
 #[cfg(test)]
 mod exhaustion;
 #[cfg(test)]
+mod handover;
+#[cfg(test)]
 mod hostile;
 #[cfg(test)]
 mod identity;

@@ -225,6 +225,13 @@ pub(crate) struct Charge {
     cost: Cost,
 }
 
+impl Charge {
+    /// The account that is charged.
+    pub(crate) fn account(&self) -> &Arc<Account> {
+        &self.account
+    }
+}
+
 impl Drop for Charge {
     fn drop(&mut self) {
         let Self { account, cost } = self;
@@ -339,6 +346,13 @@ impl Accounts {
         let account = self.apart();
         self.users.insert(user, Arc::clone(&account));
         account
+    }
+
+    /// The user whose account this is; `None` for peers whose user is not known.
+    pub(crate) fn user_of(&self, account: &Arc<Account>) -> Option<u32> {
+        let mut users = self.users.iter();
+        let found = users.find(|(_, other)| Arc::ptr_eq(account, other));
+        found.and_then(|(user, _)| *user)
     }
 
     /// An account of its own, with the limits of a user.

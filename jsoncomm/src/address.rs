@@ -35,7 +35,7 @@ use crate::sys::name::{self, Name};
 
 pub use crate::error::AddressProblem;
 pub use bind::Bind;
-pub(crate) use location::Bound;
+pub(crate) use location::{Bound, SocketFile};
 
 /// The address of a unix socket: a path, or a name in Linux's abstract namespace ([unix(7)]).
 ///

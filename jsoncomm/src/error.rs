@@ -11,6 +11,7 @@
 mod address;
 mod call;
 mod fault;
+mod handover;
 mod message;
 mod session;
 mod stream;
@@ -23,6 +24,7 @@ pub use address::AddressProblem;
 pub use call::CallError;
 pub use fault::Fault;
 pub(crate) use fault::caught;
+pub use handover::HandoverProblem;
 pub use message::{DecodeError, EncodeError, FdProblem};
 pub use session::SessionProblem;
 pub use stream::SendError;
@@ -83,6 +85,9 @@ pub enum Error {
     /// A session could not be opened.
     #[error("no session: {0}")]
     Session(SessionProblem),
+    /// What another process has handed over cannot be taken, or passed on.
+    #[error("handover: {0}")]
+    Handover(HandoverProblem),
     /// A value could not be written as a message; nothing was sent.
     #[error(transparent)]
     Encode(EncodeError),

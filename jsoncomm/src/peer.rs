@@ -162,6 +162,11 @@ impl Peer {
         Self::from_credentials(Credentials { pid: 0, uid, gid })
     }
 
+    /// The same peer with these supplementary groups.
+    pub(crate) fn with_groups(self, groups: Option<Box<[u32]>>) -> Self {
+        self.with_details(groups, None)
+    }
+
     /// The ids alone, to be kept without the pidfd.
     pub(crate) fn credentials(&self) -> Credentials {
         self.credentials

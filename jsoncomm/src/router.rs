@@ -46,6 +46,8 @@ pub(crate) struct Routes<S> {
     pub(crate) pidfds: bool,
     /// Connections in messages are taken whichever user they lead to.
     pub(crate) foreign_endpoints: bool,
+    /// What the program calls the endpoint.
+    pub(crate) name: Option<Box<str>>,
 }
 
 impl<S> Default for Routes<S> {
@@ -60,6 +62,7 @@ impl<S> Default for Routes<S> {
             descriptors: usize::MAX,
             pidfds: false,
             foreign_endpoints: false,
+            name: None,
         }
     }
 }

@@ -62,6 +62,7 @@ mod event_loop;
 mod faults;
 #[cfg(all(test, repository, feature = "derive"))]
 mod forked;
+mod handover;
 mod lingering;
 mod listener;
 mod posts;
@@ -81,7 +82,7 @@ use crate::service::ServerContext;
 use crate::sys::{limit, opaque_debug};
 use crate::transport::Inbox;
 
-pub use crate::error::SessionProblem;
+pub use crate::error::{HandoverProblem, SessionProblem};
 pub use crate::service::{Access, Service, Session, TestCall, UnreadCall, Verdict};
 use access::Parking;
 use connected::Connected;
@@ -89,9 +90,11 @@ use control::{Changes, Driven, OnEnd, Timer, Watched};
 pub use control::{Control, ServerHandle, Token};
 use datagrams::Datagrams;
 pub use endpoint::Endpoint;
+pub use handover::Handover;
 use lingering::Lingering;
 use listener::ListenerSource;
 use sessions::Sessions;
+use source::SourceAction;
 
 /// A single-threaded server: sockets, the services on them, and the loop that drives both.
 ///
@@ -184,6 +187,16 @@ enum Source<S> {
 }
 
 impl<S> Source<S> {
+    /// Returns what to do with it next while nothing is read.
+    fn next_unread(&mut self) -> SourceAction {
+        match self {
+            Source::Connection(connection) => connection.next_unread(),
+            Source::Datagrams(endpoint) => endpoint.next_unread(),
+            Source::Listener(_) => SourceAction::Ignore(None),
+            _ => SourceAction::Keep(None),
+        }
+    }
+
     /// Closes its socket, unless more is in flight on it than may be forgotten: then returns it, to linger.
     fn close(self, context: &ServerContext) -> Option<Lingering> {
         match self {

@@ -18,7 +18,7 @@ use crate::limits::{Bounds, DATAGRAM_MAX, Depth};
 use crate::peer::Peer;
 use crate::sys::socket::{self as sys, Timeout};
 use crate::sys::wait::WaitOutcome;
-use crate::sys::{OsResult, control};
+use crate::sys::{OsResult, control, file};
 
 pub use crate::sys::socket::Kind;
 pub(crate) use connect::{DEADLINE, connect};
@@ -147,6 +147,11 @@ impl Transport {
             Giver::Unknown | Giver::User(_) => self.giver,
         };
         Ok(Self { fd, giver, ..self })
+    }
+
+    /// Returns the socket: a duplicate of its descriptor if something else uses it at this moment.
+    pub(crate) fn into_fd(self) -> OsResult<OwnedFd> {
+        Arc::try_unwrap(self.fd).or_else(|fd| file::duplicate(fd.as_fd()))
     }
 
     /// Makes the kernel report the sending process with each message, if it can.

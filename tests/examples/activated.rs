@@ -11,6 +11,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::Instant;
 
+use jsoncomm::socket::Socket;
 use jsoncomm::{Call, Connection, Deferred, Kind};
 use jsoncomm_tests::{Bound, PATIENCE, built_example, wait_for};
 use rustix::net::sockopt::set_socket_passcred;
@@ -33,6 +34,10 @@ struct Manager {
     notify_address: SocketAddr,
     directory: TempDir,
     program: PathBuf,
+    /// It keeps a descriptor for the service (`FileDescriptorStoreMax=1`).
+    keeps: bool,
+    /// The descriptors that the service has it keep.
+    store: Receiver<OwnedFd>,
 }
 
 impl Manager {
@@ -57,8 +62,10 @@ impl Manager {
         // As `PassCredentials=yes` does: queued messages carry the credentials of their sender.
         set_socket_passcred(&own, true).unwrap();
         let listener = UnixDatagram::bind_addr(&notify_address).unwrap();
+        let listener = Socket::from_fd(listener.into()).unwrap();
         let (sender, notifications) = mpsc::channel();
-        thread::spawn(move || listen(&listener, &sender));
+        let (keep, store) = mpsc::channel();
+        thread::spawn(move || listen(listener, &sender, &keep));
         Self {
             everyone: Bound::at(path("everyone.sock"), Kind::Seqpacket).unwrap(),
             own,
@@ -68,6 +75,8 @@ impl Manager {
             directory,
             // Before the first call, whose deadline compiling could exceed.
             program: built_example("activated", &[]),
+            keeps: false,
+            store,
         }
     }
 
@@ -90,7 +99,22 @@ impl Manager {
     fn spawn(&self, idle: &str, stderr: Stdio) -> Child {
         let script = r#"export LISTEN_PID=$$ WATCHDOG_PID=$$
             exec "$0" "$1" 3<&0 4<&1 </dev/null >/dev/null"#;
-        Command::new("sh")
+        self.command(script, idle).stderr(stderr).spawn().unwrap()
+    }
+
+    /// Starts the service with what the one before has left in the store, after its sockets.
+    fn start_with(&self, stored: OwnedFd) -> Service {
+        let script = r#"export LISTEN_PID=$$ WATCHDOG_PID=$$
+            exec "$0" "$1" 3<&0 4<&1 5<&2 </dev/null >/dev/null 2>/dev/null"#;
+        let mut command = self.command(script, "3600");
+        command.env("LISTEN_FDS", "3");
+        command.env("LISTEN_FDNAMES", "everyone:own:handover");
+        Service(command.stderr(stored).spawn().unwrap())
+    }
+
+    fn command(&self, script: &str, idle: &str) -> Command {
+        let mut command = Command::new("sh");
+        command
             .args(["-c", script])
             .arg(&self.program)
             .arg(idle)
@@ -100,9 +124,14 @@ impl Manager {
             .env("LISTEN_FDNAMES", "everyone:own")
             .env("NOTIFY_SOCKET", &self.notify)
             .env("WATCHDOG_USEC", "20000")
-            .stderr(stderr)
-            .spawn()
-            .unwrap()
+            .env("FDSTORE", if self.keeps { "1" } else { "0" });
+        command
+    }
+
+    /// Returns what the service has left in the store.
+    fn stored(&self) -> OwnedFd {
+        self.wait_for_notification("FDSTORE=1\nFDNAME=handover\nFDPOLL=0\n");
+        self.store.recv_timeout(PATIENCE).unwrap()
     }
 
     /// Returns the next notification of the service.
@@ -143,11 +172,15 @@ impl Drop for Manager {
 }
 
 /// Receives notifications at once, because a service waits until they are received. An empty one ends the thread.
-fn listen(notify: &UnixDatagram, sender: &Sender<String>) {
-    let mut text = [0; 64];
-    while let Ok(length @ 1..) = notify.recv(&mut text) {
-        let said = String::from_utf8_lossy(&text[..length]);
-        let _ = sender.send(said.into_owned());
+fn listen(mut notify: Socket, sender: &Sender<String>, keep: &Sender<OwnedFd>) {
+    while let Ok((said, _)) = notify.receive_raw() {
+        if said.bytes.is_empty() {
+            return;
+        }
+        let _ = sender.send(String::from_utf8_lossy(&said.bytes).into_owned());
+        for fd in said.fds {
+            let _ = keep.send(fd);
+        }
     }
 }
 
@@ -231,6 +264,48 @@ fn activated_shuts_down_cleanly_during_a_call() {
         service.signal(Signal::TERM);
         assert!(service.end().success());
     }
+}
+
+#[test]
+fn activated_is_restarted_under_its_clients_by_a_service_manager_with_a_store() {
+    let mut manager = Manager::new();
+    manager.keeps = true;
+    let mut service = manager.start("3600");
+    assert_eq!(manager.receive(), "READY=1\n");
+    let clients = ["everyone.sock", "own.sock"].map(|name| manager.client(name));
+    let user = Some(geteuid().as_raw());
+    for _ in 0..3 {
+        for client in &clients {
+            assert_eq!(client.user().unwrap(), user);
+        }
+        let begun = clients[0].start().reloaded().unwrap();
+        let _ = clients[0].user().unwrap(); // its handler has started
+        service.signal(Signal::TERM);
+        manager.wait_for_notification("STOPPING=1\n");
+        let queued = [0, 1].map(|client: usize| clients[client].start().user().unwrap());
+        service.signal(Signal::HUP);
+        assert_eq!(begun.wait().unwrap(), 1, "it gets its reply");
+        let stored = manager.stored();
+        assert!(service.end().success());
+        // Nobody serves now.
+        let late = manager.client("everyone.sock").start().user().unwrap();
+        let kept = stored.try_clone().unwrap();
+        service = manager.start_with(stored);
+        manager.wait_for_notification("FDSTOREREMOVE=1\nFDNAME=handover\n");
+        manager.wait_for_notification("READY=1\n");
+        // What it has kept is empty by now, and keeps no connection open.
+        drop(kept);
+        for call in queued.into_iter().chain([late]) {
+            assert_eq!(call.wait().unwrap(), user);
+        }
+    }
+    service.signal(Signal::TERM);
+    manager.wait_for_notification("STOPPING=1\n");
+    drop(manager.stored());
+    assert!(service.end().success());
+    // The store was emptied, as by `systemctl stop`.
+    let [everyone, _own] = clients;
+    assert!(everyone.user().is_err());
 }
 
 #[test]

@@ -79,6 +79,21 @@ impl InFlight {
         let sum = |resource| charges.iter().map(|charge| charge.cost.get(resource)).sum();
         (sum(Resource::FdsInFlight), sum(Resource::BytesInFlight))
     }
+
+    /// Asks the kernel what is unread at most. Returns the descriptors and the bytes in memfds of each message.
+    pub(crate) fn messages(&self) -> Vec<(usize, usize)> {
+        let Some(sent) = &self.sent else {
+            return Vec::new();
+        };
+        sent.update();
+        let charges = lock(&sent.charges);
+        let parts = |charge: &Charge| {
+            let Charge { cost, .. } = charge;
+            let fds = cost.get(Resource::FdsInFlight);
+            (fds, cost.get(Resource::BytesInFlight))
+        };
+        charges.iter().map(parts).collect()
+    }
 }
 
 /// The messages of one socket that may be unread.

@@ -12,7 +12,6 @@ use crate::error::{AddressProblem, Error};
 use crate::sys::OsError;
 use crate::sys::file::{self, Entry};
 use crate::sys::name::Name;
-use crate::sys::process::Origin;
 use crate::sys::socket::{self, Kind, Probe};
 use crate::sys::wait;
 
@@ -116,7 +115,7 @@ impl Bind {
             let others = socket::hold_other_types(&name, of);
             let others = others.map_err(|error| self.os(error))?;
             listen(socket, of)?;
-            return Ok(Bound::Name { _others: others });
+            return Ok(Bound::Name(others));
         };
         let location = self.locate(path)?;
         let lock = self.lock(&location)?;
@@ -126,7 +125,7 @@ impl Bind {
         self.bind_path(&location, socket, lock.as_ref())?;
         let bound = self.set_up(location)?;
         listen(socket, of)?;
-        Ok(Bound::Path { _path: bound })
+        Ok(Bound::Path(bound))
     }
 
     /// Refuses a mode, owner or group that cannot be set.
@@ -256,13 +255,9 @@ impl Bind {
         let vanished = || self.address.error(AddressProblem::Vanished);
         let identity = location.identity()?.ok_or_else(vanished)?;
         // From here on the file is removed if anything fails.
-        let bound = BoundPath {
-            location,
-            identity,
-            origin: Origin::here(),
-        };
+        let bound = BoundPath::new(location, identity);
         if let Some(mode) = self.final_mode() {
-            let entry = bound.location.entry()?.ok_or_else(vanished)?;
+            let entry = bound.entry()?.ok_or_else(vanished)?;
             // A process that may write to the directory can have replaced the file.
             if entry.identity != identity || entry.owner != file::euid() {
                 return Err(vanished());

@@ -74,9 +74,48 @@ impl Drop for DirectoryLock {
 #[derive(Debug)]
 pub(crate) enum Bound {
     /// The file.
-    Path { _path: BoundPath },
+    Path(BoundPath),
     /// The abstract name in the other types of socket.
-    Name { _others: Vec<OwnedFd> },
+    Name(Vec<OwnedFd>),
+}
+
+/// A file that another process is to remove, without its directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SocketFile {
+    pub(crate) name: OsString,
+    pub(crate) identity: Identity,
+}
+
+impl Bound {
+    /// Takes over what another process [gave up](Self::give_up).
+    pub(crate) fn take_over(file: Option<SocketFile>, mut fds: Vec<OwnedFd>) -> Option<Self> {
+        let Some(file) = file else {
+            return (!fds.is_empty()).then_some(Self::Name(fds));
+        };
+        let location = Location {
+            directory: fds.pop()?,
+            file: file.name,
+            name: Name::NONE,
+        };
+        Some(Self::Path(BoundPath::new(location, file.identity)))
+    }
+
+    /// Gives up the address to another process: dropping this removes nothing. Returns the file, if there is one, and the
+    /// descriptors that go with it: its directory, or what holds an abstract name.
+    pub(crate) fn give_up(self) -> (Option<SocketFile>, Vec<OwnedFd>) {
+        match self {
+            Self::Path(mut path) => {
+                let location = path.location.take();
+                let file = location.map(|location| {
+                    let (name, identity) = (location.file, path.identity);
+                    (SocketFile { name, identity }, location.directory)
+                });
+                let (file, directory): (Option<_>, Option<_>) = file.unzip();
+                (file, directory.into_iter().collect())
+            }
+            Self::Name(others) => (None, others),
+        }
+    }
 }
 
 /// The file of a bound socket. Removes it when dropped, if it is still the same file.
@@ -84,17 +123,34 @@ pub(crate) enum Bound {
 /// Once the socket is closed, another server could bind the path between the comparison and the removal.
 #[derive(Debug)]
 pub(crate) struct BoundPath {
-    pub(super) location: Location,
-    pub(super) identity: Identity,
+    /// `None` once another process removes it.
+    location: Option<Location>,
+    identity: Identity,
     /// The process that has bound it, and removes it.
-    pub(super) origin: Origin,
+    origin: Origin,
+}
+
+impl BoundPath {
+    pub(super) fn new(location: Location, identity: Identity) -> Self {
+        Self {
+            location: Some(location),
+            identity,
+            origin: Origin::here(),
+        }
+    }
+
+    /// Opens the file that is there now.
+    pub(super) fn entry(&self) -> Result<Option<Entry>, OsError> {
+        self.location.as_ref().map_or(Ok(None), Location::entry)
+    }
 }
 
 impl Drop for BoundPath {
     fn drop(&mut self) {
-        if self.origin.is_own_process() {
+        let location = self.location.as_ref();
+        if let Some(location) = location.filter(|_| self.origin.is_own_process()) {
             // Not reported: a file that stays is replaced by the next start.
-            let _ = self.location.remove(self.identity);
+            let _ = location.remove(self.identity);
         }
     }
 }

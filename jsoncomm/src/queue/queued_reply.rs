@@ -64,6 +64,11 @@ impl QueuedReply {
         Cost::queued(self.text.len(), self.fds.len())
     }
 
+    /// The account that the reply is charged to.
+    pub(crate) fn account(&self) -> Option<&Arc<Account>> {
+        self.charge.as_ref().map(|charge| charge.account())
+    }
+
     /// Charges the reply to its recipient's user, whatever the user's limits.
     pub(crate) fn charge(&mut self, account: &Arc<Account>) {
         self.charge = Some(Box::new(account.charge(self.cost())));

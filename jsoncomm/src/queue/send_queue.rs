@@ -201,6 +201,18 @@ impl SendQueue {
         }
     }
 
+    /// Appends a reply that has been charged, whatever the budget of the peer.
+    pub(crate) fn restore(&mut self, reply: QueuedReply) {
+        self.bytes += reply.text.len();
+        self.replies.push_back(reply);
+    }
+
+    /// Returns all replies, those that wait for room first.
+    pub(crate) fn into_replies(self) -> impl Iterator<Item = QueuedReply> {
+        let held = self.held.map(|held| held.replies);
+        self.replies.into_iter().chain(held.into_iter().flatten())
+    }
+
     /// Drops the reply to call `id`. Returns false if that reply is not held back.
     pub(crate) fn withdraw(&mut self, id: &Id<'_>) -> bool {
         let Some(held) = &mut self.held else {

@@ -57,6 +57,25 @@ impl Batch {
         }))
     }
 
+    /// Returns what is left as an array, and why it is refused, if it is.
+    pub(super) fn rest(&self) -> (Vec<u8>, Option<&Fault>) {
+        let elements = self.elements.clone();
+        let elements: Vec<_> = elements.filter_map(|range| self.text.get(range)).collect();
+        let text = [b"[", &*elements.join(&b','), b"]"].concat();
+        (text, self.refusal.as_ref())
+    }
+
+    /// Makes a batch of the [rest](Self::rest) of one. `None` if it is not an array.
+    pub(super) fn resume(text: Vec<u8>, refusal: Option<Fault>) -> Option<Box<Self>> {
+        let elements = envelope::split(&text, usize::MAX).ok()?.into_iter();
+        Some(Box::new(Self {
+            text,
+            elements,
+            refusal,
+            charge: None,
+        }))
+    }
+
     /// Dispatches elements for as long as the source has a share of its turn left and no reply waits. Returns true if some are
     /// left for the next turn. The caller has taken the share of the first.
     #[inline(never)]

@@ -33,9 +33,9 @@ use crate::transport::{ReceiveOutcome, Transport};
 pub(super) struct Connected<S> {
     pub(super) writer: ConnectionWriter,
     pub(super) routes: Arc<Routes<S>>,
-    peer: Option<Peer>,
+    pub(super) peer: Option<Peer>,
     /// What the endpoint's rule said, once it has been asked.
-    authorized: Option<bool>,
+    pub(super) authorized: Option<bool>,
     pub(super) account: Arc<Account>,
     /// Counts the connection to its user; `None` if the user has too many.
     pub(super) charge: Option<Charge>,
@@ -43,7 +43,7 @@ pub(super) struct Connected<S> {
     /// What is left of a batch. Nothing is read until it is done.
     pub(super) batch: Option<Box<Batch>>,
     /// The program has said who the peer is.
-    vouched_for: bool,
+    pub(super) vouched_for: bool,
     /// The server stops when the connection is closed.
     pub(super) stops_server: bool,
     /// Nothing is read until fewer of the user's connections are being closed: there were as many as may be when this one
@@ -266,6 +266,29 @@ impl<S> Connected<S> {
             }
         }
         self.read(turn)
+    }
+
+    /// Sends queued replies and reads nothing: the server is about to hand over its sockets.
+    #[inline(never)]
+    pub(super) fn act_unread(&mut self, turn: Turn<'_, S>) -> SourceAction {
+        let writer = &mut self.writer;
+        if turn.cause == Cause::Timer {
+            writer.retry = None;
+        }
+        if !writer.queue.is_empty() {
+            if let Some(action) = writer.send_queued(turn.context, turn.cause) {
+                return action;
+            }
+        }
+        self.next_unread()
+    }
+
+    /// Returns what to do with the connection next while nothing is read from it.
+    pub(super) fn next_unread(&self) -> SourceAction {
+        match self.writer.next() {
+            action @ (SourceAction::Close | SourceAction::WRITE) => action,
+            _ => SourceAction::Ignore(self.writer.queue.due()),
+        }
     }
 
     /// Reads and dispatches messages, at most a turn's share.

@@ -30,7 +30,7 @@ use crate::transport::{Datagram, ReceiveOutcome, Transport};
 /// A datagram endpoint. All that it keeps of a peer is replies that found no room.
 pub(super) struct Datagrams<S> {
     // Dropped before the socket is closed; see `Bound`. Boxed, as a connection takes the space of an endpoint.
-    path: Option<Box<Bound>>,
+    pub(super) path: Option<Box<Bound>>,
     pub(super) sender: DatagramSender,
     pub(super) routes: Arc<Routes<S>>,
     /// Who the one peer of a connected socket is, as the program says.
@@ -43,17 +43,17 @@ pub(super) struct Datagrams<S> {
     /// What is left of a batch. Nothing is read until it is done.
     pub(super) batch: Option<Box<UnfinishedBatch>>,
     /// Other processes may have the socket as well, and serve there when this server is gone.
-    shared: bool,
+    pub(super) shared: bool,
     /// The server is shutting down: nothing new is received.
     retired: bool,
 }
 
 /// What is left of a batch, and who sent it.
 pub(super) struct UnfinishedBatch {
-    batch: Box<Batch>,
-    to: Option<Name>,
-    account: Arc<Account>,
-    peer: Option<Peer>,
+    pub(super) batch: Box<Batch>,
+    pub(super) to: Option<Name>,
+    pub(super) account: Arc<Account>,
+    pub(super) peer: Option<Peer>,
 }
 
 /// The part of an endpoint that replies are sent with.
@@ -62,7 +62,7 @@ pub(super) struct DatagramSender {
     pub(super) socket: ReplySocket,
     /// The socket has one peer, which needs no address.
     pub(super) connected: bool,
-    backlogs: HashMap<Option<Name>, Backlog>,
+    pub(super) backlogs: HashMap<Option<Name>, Backlog>,
 }
 
 impl<S> Datagrams<S> {
@@ -169,6 +169,27 @@ impl<S> Datagrams<S> {
             }
         }
         SourceAction::Keep(self.set_timer())
+    }
+
+    /// Tries again to send what is due, and receives nothing: the server is about to hand over its sockets.
+    #[inline(never)]
+    pub(super) fn act_unread(&mut self, turn: Turn<'_, S>) -> SourceAction {
+        if turn.cause == Cause::Timer {
+            self.timer = None;
+            self.sender.retry(turn.context);
+        }
+        self.next_unread()
+    }
+
+    /// Returns what to do with the endpoint next while nothing is received.
+    pub(super) fn next_unread(&mut self) -> SourceAction {
+        let backlogs = self.sender.backlogs.values().map(Backlog::due);
+        SourceAction::Ignore(SourceAction::set_timer(&mut self.timer, backlogs.min()))
+    }
+
+    /// Returns true unless the socket has been shut down.
+    pub(super) fn can_receive(&self) -> bool {
+        self.shared || !self.retired
     }
 
     fn must_wait(&self, key: Key) -> bool {

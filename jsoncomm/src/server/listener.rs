@@ -17,7 +17,7 @@ use crate::transport::Transport;
 pub(super) struct ListenerSource<S> {
     pub(super) listener: Listener,
     /// Other processes may have the socket as well, and accept from it when this server is gone.
-    shared: bool,
+    pub(super) shared: bool,
     pub(super) routes: Arc<Routes<S>>,
 }
 

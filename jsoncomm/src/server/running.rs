@@ -294,7 +294,7 @@ impl<S> Server<S> {
     }
 
     /// Prepares a datagram socket. Called before it is bound: the credentials of what is queued earlier would be missing.
-    fn datagram_transport(&self, fd: OwnedFd) -> Result<Transport, Error> {
+    pub(super) fn datagram_transport(&self, fd: OwnedFd) -> Result<Transport, Error> {
         /// All replies of a datagram endpoint share one send buffer, of so many bytes.
         const SNDBUF: usize = 4 << 20;
         sys::set_passcred(fd.as_fd())?;

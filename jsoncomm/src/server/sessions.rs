@@ -20,7 +20,9 @@ use crate::sys::control::refuse_rights;
 /// What sessions of one service serve. It has no socket.
 pub(super) struct Sessions<S> {
     pub(super) routes: Arc<Routes<S>>,
-    on_end: OnEnd<S>,
+    pub(super) on_end: OnEnd<S>,
+    /// The name of the service.
+    pub(super) service: &'static str,
 }
 
 impl<S> Server<S> {
@@ -61,6 +63,7 @@ impl<S> Server<S> {
         let key = self.add(Source::Sessions(Sessions {
             routes: Arc::default(),
             on_end: Arc::new(on_end),
+            service: T::NAME,
         }))?;
         let requests = &self.context.pending.requests;
         requests.register(TypeId::of::<T>(), key.to_bits());
@@ -117,6 +120,27 @@ impl<S> Server<S> {
         let account = self.context.accounts.of(Some(peer.uid()));
         let (service, peer) = (TypeId::of::<T>(), Some(peer.clone()));
         service::open(&self.context.pending, service, tag, &account, peer)
+    }
+
+    /// Returns a handle of the open session with this tag; of one of them, if several have it.
+    ///
+    /// For sessions that were [taken over](Server::take_over), whose handles stayed in the process before. Looks at each
+    /// connection.
+    pub fn session(&mut self, tag: u64) -> Option<Session> {
+        let pending = Arc::clone(&self.context.pending);
+        let keys = self.reactor.keys();
+        let state = keys.into_iter().find_map(|key| {
+            let Some(Source::Connection(connection)) =
+                self.reactor.get(key).map(|source| &**source)
+            else {
+                return None;
+            };
+            let session = connection.writer.session.as_ref();
+            let session = session.filter(|session| session.tag == tag && !session.is_closed())?;
+            session.set_key(key.to_bits());
+            Some(Arc::clone(session))
+        });
+        state.map(|state| Session::new(pending, state))
     }
 
     /// Does what has been requested since the last time, in order.

@@ -94,20 +94,9 @@ impl<S> Server<S> {
         true
     }
 
-    /// Sends faults for all deferred calls, and closes all connections and datagram sockets.
+    /// Ends all deferred calls, and closes all connections and datagram sockets.
     fn disconnect_all(&mut self) {
-        let given_up = self.context.pending.cancel_all();
-        // Replies that another thread has just posted.
-        self.send_posts();
-        let fault = Fault::new(Fault::SHUTTING_DOWN, "the server has shut down");
-        let posts = given_up.into_iter().filter_map(|(route, id)| {
-            Some(PostedReply {
-                route,
-                account: Arc::default(),
-                reply: QueuedReply::fault(Some(&id?), &fault),
-            })
-        });
-        self.deliver(posts);
+        self.cancel_deferred("the server has shut down");
         for key in self.reactor.keys() {
             self.act_on(key, |source| match source {
                 Source::Datagrams(_) | Source::Connection(_) | Source::Lingering(_) => {
@@ -116,5 +105,21 @@ impl<S> Server<S> {
                 _ => SourceAction::Keep(None),
             });
         }
+    }
+
+    /// Ends all deferred calls with a fault.
+    pub(super) fn cancel_deferred(&mut self, reason: &str) {
+        let given_up = self.context.pending.cancel_all();
+        // Replies that another thread has just posted.
+        self.send_posts();
+        let fault = Fault::new(Fault::SHUTTING_DOWN, reason);
+        let posts = given_up.into_iter().filter_map(|(route, id)| {
+            Some(PostedReply {
+                route,
+                account: Arc::default(),
+                reply: QueuedReply::fault(Some(&id?), &fault),
+            })
+        });
+        self.deliver(posts);
     }
 }

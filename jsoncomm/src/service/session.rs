@@ -35,6 +35,10 @@ pub struct Session {
 opaque_debug!(Session);
 
 impl Session {
+    pub(crate) fn new(pending: Arc<PendingReplies>, state: Arc<SessionState>) -> Self {
+        Self { pending, state }
+    }
+
     /// Returns the tag that the session was opened with.
     pub fn tag(&self) -> u64 {
         self.state.tag

@@ -37,7 +37,7 @@ use crate::transport::Transport;
 #[derive(Debug)]
 pub struct Listener {
     // Dropped before the socket is closed; see `Bound`.
-    _path: Option<Bound>,
+    path: Option<Bound>,
     fd: OwnedFd,
 }
 
@@ -52,7 +52,7 @@ impl Listener {
     pub fn bind(at: impl Into<Bind>) -> Result<Self, Error> {
         let fd = sys::socket(Kind::Seqpacket)?;
         let path = Some(at.into().bind(fd.as_fd(), Kind::Seqpacket)?);
-        Ok(Self { _path: path, fd })
+        Ok(Self { path, fd })
     }
 
     /// Takes over a listening seqpacket socket, for example from a service manager. Its file is not removed.
@@ -64,7 +64,12 @@ impl Listener {
         kind_of(fd.as_fd(), Listening::Yes)?;
         // On a socket that listens already this only sets what accepting relies on.
         sys::listen(fd.as_fd())?;
-        Ok(Self { _path: None, fd })
+        Ok(Self { path: None, fd })
+    }
+
+    /// Makes it the owner of the socket's address as well.
+    pub(crate) fn with_path(self, path: Option<Bound>) -> Self {
+        Self { path, ..self }
     }
 
     /// Accepts the next connection; `None` if no client is waiting.
@@ -100,7 +105,12 @@ impl Listener {
 
     /// Removes the file and returns the socket.
     pub(crate) fn into_fd(self) -> OwnedFd {
-        self.fd
+        self.into_parts().1
+    }
+
+    /// Returns what holds the address, and the socket, to be dropped in this order.
+    pub(crate) fn into_parts(self) -> (Option<Bound>, OwnedFd) {
+        (self.path, self.fd)
     }
 }
 

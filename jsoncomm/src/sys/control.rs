@@ -225,6 +225,13 @@ pub(crate) fn refuse_rights(socket: BorrowedFd<'_>) -> OsResult<bool> {
     Ok(set.is_some())
 }
 
+/// Makes the kernel pass descriptors to this socket again, after [`refuse_rights`].
+pub(crate) fn accept_rights(socket: BorrowedFd<'_>) -> OsResult<()> {
+    REFUSE_RIGHTS
+        .call(|| set_flag(socket, SO_PASSRIGHTS, 1))
+        .map(drop)
+}
+
 /// Makes the kernel report the sending process with each message (`SO_PASSPIDFD`, since Linux 6.5), also with queued
 /// messages whose sender it knows. Returns false if the kernel or a sandbox does not support it.
 pub(crate) fn pass_pidfds(socket: BorrowedFd<'_>) -> OsResult<bool> {

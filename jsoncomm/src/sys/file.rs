@@ -11,7 +11,7 @@ use super::{OsResult, call, call_io, none_if, retry};
 
 /// Identity of a file: device and inode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Identity(u64, u64);
+pub(crate) struct Identity(pub(crate) u64, pub(crate) u64);
 
 impl From<Stat> for Identity {
     fn from(stat: Stat) -> Self {

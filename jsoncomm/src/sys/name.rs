@@ -59,7 +59,7 @@ impl Name {
     }
 
     /// Makes a name from the content of `sun_path`; `None` if that is empty or too long.
-    fn from_sun_path(path: &[u8]) -> Option<Self> {
+    pub(crate) fn from_sun_path(path: &[u8]) -> Option<Self> {
         let mut name = Self::NONE;
         name.bytes.get_mut(..path.len())?.copy_from_slice(path);
         let length = u32::try_from(path.len()).ok()?;

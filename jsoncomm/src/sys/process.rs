@@ -1,6 +1,9 @@
-//! Process identity, without a system call each time, and processes that are started.
+//! Process identity, without a system call each time, processes that are started, and the replacement of this one by another
+//! program.
 
+use std::convert::Infallible;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
@@ -11,7 +14,15 @@ use super::control::forks;
 use super::epoll::Watch;
 use super::file::own_pid;
 use super::optional::Optional;
-use super::{OsResult, call, call_io, none_if, wait};
+use super::{OsError, OsResult, call, call_io, none_if, wait};
+
+/// Replaces this program by another one ([execve(2)]). Returns the error if that fails.
+///
+/// [execve(2)]: https://man7.org/linux/man-pages/man2/execve.2.html
+pub(crate) fn exec(command: &mut Command) -> OsError {
+    let Err(error) = call_io::<Infallible>("execve", || Err(command.exec()));
+    error
+}
 
 /// The process in which an object was made.
 ///
