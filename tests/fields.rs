@@ -142,16 +142,17 @@ impl Hub for Board {
 
 /// Starts a hub.
 fn hub(serve: impl FnOnce(Endpoint<'_, Board>) -> Endpoint<'_, Board>) -> Running<Board> {
-    hub_with(Limits::default(), serve)
+    hub_of(Kind::Seqpacket, Limits::default(), serve)
 }
 
-fn hub_with(
+fn hub_of(
+    kind: Kind,
     limits: Limits,
     serve: impl FnOnce(Endpoint<'_, Board>) -> Endpoint<'_, Board>,
 ) -> Running<Board> {
     let board = Board::default();
     let handle = Arc::clone(&board.handle);
-    let hub = Running::with_limits(limits, Kind::Seqpacket, board, |endpoint| {
+    let hub = Running::with_limits(limits, kind, board, |endpoint| {
         serve(endpoint).serve::<dyn Hub>()
     });
     let _ = handle.set(hub.handle.clone());

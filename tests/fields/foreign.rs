@@ -22,10 +22,13 @@ const STRANGER: u32 = 4711;
 /// Passes a socket to the hub at `argv[2]`, prints the reply, and then what came by the other end of its pair if it has one.
 const PYTHON: &str = r#"import os, socket, sys
 how, hub, other = sys.argv[1:]
-def connect(path):
-    s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+def connect(path, kind=socket.SOCK_SEQPACKET):
+    s = socket.socket(socket.AF_UNIX, kind)
     s.settimeout(20)
-    s.connect(path)
+    try: s.connect(path)
+    except OSError: return connect(path, socket.SOCK_DGRAM)
+    if kind == socket.SOCK_DGRAM:
+        s.bind("")
     return s
 near = None
 if how == "pair":
@@ -135,11 +138,27 @@ fn a_pair_of_its_caller_is_taken_by_a_server_of_another_user() {
     if !can_be_others() {
         return;
     }
-    let hub = hub(|endpoint| endpoint);
+    for kind in KINDS {
+        let hub = hub_of(kind, Limits::default(), |endpoint| endpoint);
+        open_to_all(&hub.path);
+        let said = said(stranger("pair", &hub.path, Path::new("")));
+        assert_eq!(said[0]["result"], 1, "{kind:?}");
+        assert_eq!(said[1]["params"]["key"], "secret", "{kind:?}");
+    }
+}
+
+#[test]
+fn the_sender_of_a_datagram_gives_no_right_to_another_users_connection() {
+    if !can_be_others() {
+        return;
+    }
+    let hub = hub_of(Kind::Datagram, Limits::default(), |endpoint| endpoint);
     open_to_all(&hub.path);
-    let said = said(stranger("pair", &hub.path, Path::new("")));
-    assert_eq!(said[0]["result"], 1);
-    assert_eq!(said[1]["params"]["key"], "secret");
+    let (_directory, path, listener) = listening();
+    assert_foreign(&said(stranger("of another", &hub.path, &path))[0]);
+    let mut accepted = listener.accept().unwrap().unwrap();
+    accepted.set_timeout(Some(PATIENCE));
+    assert!(matches!(accepted.receive_raw(), Err(Error::Closed)));
 }
 
 #[test]

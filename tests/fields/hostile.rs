@@ -215,7 +215,7 @@ fn received_connections_count_as_their_senders_until_they_are_dropped() {
     const MOST: usize = 4;
     let mut limits = Limits::default();
     limits.user_connections = MOST;
-    let hub = hub_with(limits, |endpoint| endpoint);
+    let hub = hub_of(Kind::Seqpacket, limits, |endpoint| endpoint);
     let client = HubClient::new(hub.connect());
     let peers = |count: usize| -> Vec<_> {
         let one = || Connection::from_fd(ends().0).unwrap();

@@ -12,6 +12,7 @@ mod batches;
 mod closing;
 mod holding;
 mod identity;
+mod passing;
 mod sending;
 mod walk;
 
@@ -171,9 +172,9 @@ impl World {
             } else {
                 bind
             };
-            let endpoint = server.bind(bind, kind)?;
-            let endpoint = endpoint.with_pidfds().authorize(|_| true);
-            endpoint.serve::<dyn Pairs>();
+            let endpoint = server.bind(bind, kind)?.with_pidfds().authorize(|_| true);
+            let endpoint = endpoint.serve::<dyn Pairs>();
+            endpoint.serve::<dyn passing::Passing>();
             Ok(())
         });
         let adopted = adopt(&mut server);
@@ -296,7 +297,7 @@ impl World {
         well &= self.finish(echo) == Some(text);
         well &= self.later();
         well &= self.cancel();
-        well &= self.batch();
+        well &= self.batch() && self.pass();
         let relay = self.stub().relay(4);
         well &= self.finish(relay) == Some(8);
         let adopted = PairsClient::new(self.adopted.clone()).start().double(3);
