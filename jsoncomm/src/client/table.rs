@@ -95,11 +95,16 @@ impl Shared {
     /// Fails if a handler got the connection, and as many calls are in flight as may be: who sent it may never reply.
     #[inline]
     pub(super) fn check_in_flight(&self) -> Result<(), Error> {
-        const IN_FLIGHT_MAX: usize = 64;
-        if self.is_of_handler() && self.lock().calls.len() >= IN_FLIGHT_MAX {
+        if self.received.is_some() && self.has_too_many_in_flight() {
             return Err(Error::Full);
         }
         Ok(())
+    }
+
+    #[inline(never)]
+    fn has_too_many_in_flight(&self) -> bool {
+        const IN_FLIGHT_MAX: usize = 64;
+        self.is_of_handler() && self.lock().calls.len() >= IN_FLIGHT_MAX
     }
 
     /// Returns true if an event loop drives the connection.

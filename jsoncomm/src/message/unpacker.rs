@@ -113,6 +113,9 @@ impl Unpacker {
     /// recorded though the reader went on.
     pub fn finish(&self, unused: UnusedFds) -> Result<(), DecodeError> {
         let mut fds = self.fds.borrow_mut();
+        if fds.is_empty() && self.problem.get().is_none() {
+            return Ok(());
+        }
         let left = fds.iter().next().map(|(index, _)| index);
         let left = left.filter(|_| unused == UnusedFds::Refuse);
         let problem = self.problem.take();
