@@ -369,7 +369,7 @@ impl Accounts {
 mod tests {
     use super::*;
 
-    #[cfg(feature = "derive")]
+    #[cfg(all(repository, feature = "derive"))]
     impl Accounts {
         /// Returns true if nothing is charged to any user.
         pub(crate) fn is_idle(&self) -> bool {

@@ -58,7 +58,7 @@ mod control;
 mod datagrams;
 mod endpoint;
 mod event_loop;
-#[cfg(all(test, feature = "derive"))]
+#[cfg(all(test, repository, feature = "derive"))]
 mod faults;
 #[cfg(all(test, repository, feature = "derive"))]
 mod forked;

@@ -542,7 +542,7 @@ impl Connection {
     }
 
     /// Returns true if no call is in flight.
-    #[cfg(all(test, feature = "derive"))]
+    #[cfg(all(test, repository, feature = "derive"))]
     pub(crate) fn is_idle(&self) -> bool {
         let table = self.shared.lock();
         table.calls.is_empty() && table.to_cancel.is_empty()

@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::sys::inject;
-use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixDatagram;
 
 impl Pollable for UnixDatagram {
@@ -136,6 +135,7 @@ fn a_released_source_can_be_added_again() {
     assert_eq!(turns(&mut reactor), [(second, Cause::Ready)]);
 }
 
+#[cfg(repository)]
 #[test]
 fn the_numbers_given_to_the_kernel_have_32_bits_whatever_the_generation() {
     if !jsoncomm_watchdog::has_proc() {
@@ -148,7 +148,10 @@ fn the_numbers_given_to_the_kernel_have_32_bits_whatever_the_generation() {
         let key = reactor.add(right).unwrap();
         assert_eq!((key.index, key.generation), (0, generation));
         assert_eq!(turns(&mut reactor), [(key, Cause::Ready)]);
-        let list = format!("/proc/self/fdinfo/{}", reactor.as_fd().as_raw_fd());
+        let list = format!(
+            "/proc/self/fdinfo/{}",
+            std::os::fd::AsRawFd::as_raw_fd(&reactor.as_fd())
+        );
         let list = std::fs::read_to_string(list).unwrap();
         let numbers = list.lines().filter_map(|line| line.split_once("data:"));
         let numbers = numbers.map(|(_, number)| number.split_whitespace().next().unwrap());

@@ -7,7 +7,7 @@ use super::*;
 use crate::accounts::Accounts;
 use crate::sys::name::Name;
 
-#[cfg(feature = "derive")]
+#[cfg(all(repository, feature = "derive"))]
 impl PendingReplies {
     /// Returns true if no call is handled or deferred and no reply waits.
     pub(crate) fn is_idle(&self) -> bool {

@@ -57,6 +57,7 @@ fn process_of(pidfd: &OwnedFd) -> u32 {
 
 /// Returns true if the kernel supports pidfds of peers, as it must since Linux 6.5.
 fn has_pidfds() -> bool {
+    #[cfg(repository)]
     if !jsoncomm_watchdog::has_proc() {
         return false;
     }
