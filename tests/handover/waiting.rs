@@ -151,3 +151,28 @@ fn what_a_user_has_counts_against_the_limits_of_the_next_server() {
     assert!(above.is_err(), "{above:?}");
     drop(kept);
 }
+
+#[test]
+fn more_connections_than_fit_into_a_message_are_handed_over() {
+    // A message carries 253 descriptors.
+    const CLIENTS: u32 = 300;
+    alone!();
+    let mut limits = Limits::default();
+    (limits.connections, limits.user_connections) = (400, 400);
+    let place = Place::new();
+    let (mut server, mut state) = (place.server_with(limits.clone()), State::default());
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|_| place.connect(Kind::Seqpacket))
+        .collect();
+    run_dry(&mut server, &mut state);
+    let mut server = next_with(limits, server, &mut state, Duration::ZERO);
+    assert_eq!(server.stats().connections, CLIENTS as usize);
+    let calls = (0..)
+        .zip(&clients)
+        .map(|(number, client)| client.start().count(number).unwrap());
+    let calls: Vec<_> = calls.collect();
+    run_dry(&mut server, &mut state);
+    for call in calls {
+        assert_eq!(call.wait().unwrap(), 1);
+    }
+}

@@ -84,7 +84,8 @@ use state::{State, damaged};
 ///     let mut daemon = Daemon;
 ///     server.run(&mut daemon)?; // until something stops it
 ///     let handover = server.hand_over(&mut daemon, Duration::from_secs(1))?;
-///     Err(handover.exec(&mut Command::new("/proc/self/exe")).into()) // returns only if it fails
+///     // The path of the new version, which `/proc/self/exe` is not. It returns only if it fails.
+///     Err(handover.exec(&mut Command::new("/usr/libexec/clock")).into())
 /// }
 /// ```
 pub struct Handover {
@@ -307,4 +308,50 @@ fn check_format(text: &[u8]) -> Result<(), HandoverProblem> {
 /// Takes the next `count` descriptors.
 fn take(fds: &mut impl Iterator<Item = OwnedFd>, count: usize) -> Vec<OwnedFd> {
     fds.take(count).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::Server;
+    use crate::sys::inject::{self, Plan};
+    use crate::{Connection, Limits};
+    use rustix::io::Errno;
+    use std::time::Duration;
+
+    #[test]
+    fn a_handover_that_cannot_be_passed_on_or_received_is_whole_or_closed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("next.sock");
+        let mut server = Server::<()>::new(Limits::default()).unwrap();
+        server.bind(&path, Kind::Seqpacket).unwrap();
+        let _client = Connection::open(&path).unwrap();
+        let _ = server.run_once(&mut (), None).unwrap();
+        let handover = server.hand_over(&mut (), Duration::ZERO).unwrap();
+        let calls = [
+            "socketpair",
+            "getsockopt",
+            "sendto",
+            "memfd_create",
+            "pwrite",
+            "sendmsg",
+        ];
+        for call in calls {
+            let (times, errno) = (0..usize::MAX, Errno::NOMEM);
+            inject::begin(Some(Plan { call, times, errno }));
+            let passed = handover.to_fd();
+            inject::begin(None);
+            assert!(passed.is_err(), "{call}");
+        }
+        for call in ["getsockopt", "recvmsg", "pread", "fcntl"] {
+            let fd = handover.to_fd().unwrap();
+            let (times, errno) = (0..usize::MAX, Errno::NOMEM);
+            inject::begin(Some(Plan { call, times, errno }));
+            let received = Handover::from_fd(fd);
+            inject::begin(None);
+            assert!(received.is_err(), "{call}");
+        }
+        server.take_over(handover, |_, _| Ok(())).unwrap();
+        assert_eq!(server.stats().connections, 1);
+    }
 }

@@ -37,7 +37,7 @@ impl<S> Server<S> {
     /// | | until then | in the end |
     /// |---|---|---|
     /// | messages that are unread | stay in their sockets | are handled by the next process |
-    /// | deferred calls and streams | continue | get the fault [`Fault::SHUTTING_DOWN`], on [bare](crate::Endpoint::bare) endpoints no reply |
+    /// | deferred calls and streams | continue | get the fault [`Fault::SHUTTING_DOWN`](crate::Fault::SHUTTING_DOWN), on [bare](crate::Endpoint::bare) endpoints no reply |
     /// | calls that wait for their [verdict](crate::server::Verdict) | get that fault now | |
     /// | what is left of a batch | waits | is handled by the next process |
     /// | replies without room | are sent if there is room | are handed over |
