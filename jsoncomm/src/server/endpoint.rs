@@ -506,8 +506,8 @@ impl<S> Endpoint<'_, S> {
 
     /// Gives the endpoint a name, by which the next process knows it when this one [hands over](Server::hand_over).
     ///
-    /// Without this it is the address, as it is printed: `/run/example.sock`, or `@example` for an abstract name. It is empty for one
-    /// end of a socket pair, and no use for a path of more than 107 bytes.
+    /// Without this it is the address, as it is printed: `/run/example.sock`, or `@example` for an abstract name. It is empty
+    /// for one end of a socket pair, and no use for a path of more than 107 bytes.
     ///
     /// # Examples
     ///
@@ -518,7 +518,8 @@ impl<S> Endpoint<'_, S> {
 
     /// Removes the endpoint, and closes its socket. The file of a socket that was bound is removed.
     ///
-    /// In [`Server::take_over`] this is for an endpoint that is no longer served: the connections that it has accepted are closed as well.
+    /// In [`Server::take_over`] this is for an endpoint that is no longer served: the connections that it has accepted are
+    /// closed as well.
     pub fn remove(self) {
         self.server.remove(Token(self.key));
     }

@@ -46,8 +46,8 @@ use state::{State, damaged};
 /// | a socket to another process | [`to_fd`](Handover::to_fd), sent as a descriptor | [`from_fd`](Handover::from_fd) |
 /// | the store of a service manager (`FDSTORE=1`, sd_notify(3)) | `to_fd`, stored as one descriptor | `from_fd` |
 ///
-/// The next process decides who the peers are by what it is told, so it has to trust the one before. A handover that was made by
-/// a user who is neither root nor the process's own is refused.
+/// The next process decides who the peers are by what it is told, so it has to trust the one before. A handover that was made
+/// by a user who is neither root nor the process's own is refused.
 ///
 /// # Dropping it
 ///
@@ -120,9 +120,9 @@ const BOUNDS: Bounds = Bounds {
 impl Handover {
     /// Returns a socket in which all of this is queued, for [`from_fd`](Handover::from_fd) in another process.
     ///
-    /// It is close-on-exec, and whoever gets it last gets everything once. The descriptors in it are duplicates, so that the handover can be
-    /// [taken back](crate::Server::take_over) here if the other process does not come; drop it when that process has received
-    /// the socket.
+    /// It is close-on-exec. It is received once: who receives from a copy of it later finds it empty. The descriptors in it are
+    /// duplicates, so that the handover can be [taken back](crate::Server::take_over) here if the other process does not come;
+    /// drop it when that process has received the socket.
     ///
     /// # Errors
     ///
@@ -214,9 +214,9 @@ impl Handover {
 
     /// Replaces this program by `program`, which goes on with [`inherited`](Handover::inherited). Returns only if that fails.
     ///
-    /// The process keeps its id, so a service manager notices nothing. A variable of the environment, `JSONCOMM_HANDOVER`, names the
-    /// descriptor and this process. Destructors do not run, and other threads end ([execve(2)]). If it fails, make a new command
-    /// to try again: this one keeps what it was to pass on until it is dropped.
+    /// The process keeps its id, so a service manager notices nothing. A variable of the environment, `JSONCOMM_HANDOVER`,
+    /// names the descriptor and this process. Destructors do not run, and other threads end ([execve(2)]). If it fails, make a
+    /// new command to try again: this one keeps what it was to pass on until it is dropped.
     ///
     /// # Errors
     ///
@@ -247,8 +247,8 @@ impl Handover {
     ///
     /// # Errors
     ///
-    /// Those of [`from_fd`](Handover::from_fd), and [`Error::Os`] if the descriptor that the variable names is not there or has been
-    /// taken.
+    /// Those of [`from_fd`](Handover::from_fd), and [`Error::Os`] if the descriptor that the variable names is not there or has
+    /// been taken.
     pub fn inherited() -> Result<Option<Self>, Error> {
         let Ok(value) = std::env::var(VARIABLE) else {
             return Ok(None);

@@ -30,9 +30,9 @@ use crate::socket::local_address;
 impl<S> Server<S> {
     /// Gives all sockets away, to be [taken over](Server::take_over) by a server of the next process.
     ///
-    /// Call it when [`run`](Server::run) has returned. First it waits until all deferred calls have their replies, and for `grace` at
-    /// the latest. No call is dispatched meanwhile, so a long grace is a long time in which clients wait; timers, watches and driven connections
-    /// go on with `state`.
+    /// Call it when [`run`](Server::run) has returned. First it waits until all deferred calls have their replies, and for
+    /// `grace` at the latest. No call is dispatched meanwhile, so a long grace is a long time in which clients wait; timers,
+    /// watches and driven connections go on with `state`.
     ///
     /// | | until then | in the end |
     /// |---|---|---|
@@ -45,8 +45,8 @@ impl<S> Server<S> {
     /// | connections that are being closed | | stay here, and are closed with this process |
     /// | timers, watches, driven connections | continue | are kept |
     ///
-    /// Afterwards this server has no sockets. It can take them back, or get new ones, and run again. A [shutdown](Server::shut_down)
-    /// that had begun is over; sockets that it has closed are not handed over.
+    /// Afterwards this server has no sockets. It can take them back, or get new ones, and run again. A
+    /// [shutdown](Server::shut_down) that had begun is over; sockets that it has closed are not handed over.
     ///
     /// # Errors
     ///

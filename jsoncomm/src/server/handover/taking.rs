@@ -30,9 +30,9 @@ use crate::transport::{Kind, Transport};
 impl<S> Server<S> {
     /// Goes on with the sockets that a server of another process has [handed over](Server::hand_over).
     ///
-    /// `serve` is called for each endpoint, with its [name](Endpoint::named), which it keeps, and says what is served there, as after
-    /// [`bind`](Server::bind). Connections that an endpoint has accepted follow it. So do limits: those of this server hold from now on. An
-    /// endpoint that `serve` does not want any more, it [removes](Endpoint::remove).
+    /// `serve` is called for each endpoint, with its [name](Endpoint::named), which it keeps, and says what is served there, as
+    /// after [`bind`](Server::bind). Connections that an endpoint has accepted follow it. The limits of this server hold from now
+    /// on. An endpoint that is no longer served, `serve` [removes](Endpoint::remove).
     ///
     /// | | |
     /// |---|---|
