@@ -19,14 +19,14 @@ fn resident() -> u64 {
 }
 
 /// How many calls are in flight at a time.
-const WINDOW: u64 = 64;
+const WINDOW: usize = 64;
 
 /// Opens this many sessions.
 fn open_many(lobby: &LobbyClient, count: u64) -> Vec<RoomClient<Started>> {
     let lobby = lobby.start();
     let mut rooms = Vec::new();
-    for first in (0..count).step_by(WINDOW as usize) {
-        let calls = (first..count.min(first + WINDOW)).map(|tag| lobby.open(tag).unwrap());
+    for first in (0..count).step_by(WINDOW) {
+        let calls = (first..count.min(first + WINDOW as u64)).map(|tag| lobby.open(tag).unwrap());
         let opened = PendingCall::wait_all(calls.collect::<Vec<_>>());
         rooms.extend(
             opened
@@ -39,10 +39,7 @@ fn open_many(lobby: &LobbyClient, count: u64) -> Vec<RoomClient<Started>> {
 
 /// Calls each session, and asserts that all but one are served.
 fn call_many(rooms: &[RoomClient<Started>], closed: u64) {
-    for (first, rooms) in (0..)
-        .step_by(WINDOW as usize)
-        .zip(rooms.chunks(WINDOW as usize))
-    {
+    for (first, rooms) in (0..).step_by(WINDOW).zip(rooms.chunks(WINDOW)) {
         let calls: Vec<_> = rooms.iter().map(RoomClient::who).collect();
         for (tag, call) in (first..).zip(calls) {
             match call.and_then(PendingCall::wait) {
