@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::incoming::Incoming;
+use super::incoming::{Incoming, deadline_exceeded};
 use crate::accounts::Cost;
 use crate::error::{Fault, caught};
 use crate::peer::Peer;
@@ -328,7 +328,9 @@ impl Incoming<'_, '_> {
 
     fn try_park(&mut self) -> Result<Verdict, Fault> {
         self.envelope.skip()?;
-        self.check_timeout()?;
+        if self.envelope.timeout == Some(0) {
+            return Err(deadline_exceeded());
+        }
         let deadline = self.deadline();
         let dispatch = &mut *self.dispatch;
         let (pending, caller, text) = (&dispatch.context.pending, dispatch.caller, dispatch.text);

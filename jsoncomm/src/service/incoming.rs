@@ -132,18 +132,12 @@ impl<'t> Incoming<'_, 't> {
     }
 
     fn end_decoding(&mut self, fds: &Unpacker) -> Result<(), Fault> {
-        self.check_timeout()?;
-        fds.finish(UnusedFds::Refuse)?;
-        self.dispatch.context.counts.handled += 1;
-        self.decoded = true;
-        Ok(())
-    }
-
-    /// Refuses a call whose caller does not wait at all. Known once the envelope has been read to its end.
-    pub(super) fn check_timeout(&self) -> Result<(), Fault> {
         if self.envelope.timeout == Some(0) {
             return Err(deadline_exceeded());
         }
+        fds.finish(UnusedFds::Refuse)?;
+        self.dispatch.context.counts.handled += 1;
+        self.decoded = true;
         Ok(())
     }
 
@@ -208,6 +202,7 @@ pub(crate) fn handle_bare<S: Handler<R>, R: Request>(state: &mut S, dispatch: &m
 }
 
 /// Makes the fault for a call whose deadline has passed before its handler could run.
+#[cold]
 pub(crate) fn deadline_exceeded() -> Fault {
     let reason = "the deadline has passed already";
     Fault::new(Fault::DEADLINE_EXCEEDED, reason)
