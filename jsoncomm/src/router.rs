@@ -10,8 +10,8 @@ use crate::observe::EventKind;
 use crate::peer::{Peer, Rule, is_authorized};
 use crate::reply::Reply;
 use crate::service::{
-    Call, CallRule, CallRules, Dispatch, Handler, Incoming, MethodReturn, Service, shutting_down,
-    split,
+    Call, CallRule, CallRules, Dispatch, Handler, Incoming, MethodReturn, Service, no_rules,
+    shutting_down, split,
 };
 
 /// One method: the function that carries it out, and the number that the function knows it by.
@@ -38,7 +38,7 @@ pub(crate) struct Routes<S> {
     pub(crate) bare: Option<BareHandler<S>>,
     pub(crate) rule: Option<Rule>,
     /// The rules for methods.
-    call_rules: Option<Box<CallRules>>,
+    call_rules: Option<Box<dyn CallRules>>,
     pub(crate) discovery: Discovery,
     /// The most descriptors that a message may bring.
     pub(crate) descriptors: usize,
@@ -143,7 +143,7 @@ impl<S> Routes<S> {
 
     /// Sets the rule for each method that has none of its own.
     pub(crate) fn set_rule_for_all(&mut self, rule: CallRule) {
-        self.call_rules().set_for_all(rule);
+        self.call_rules().set(None, rule);
     }
 
     /// Sets the rule of the method with this name, which may be an older one. Returns false if the method is unknown.
@@ -154,14 +154,13 @@ impl<S> Routes<S> {
             None if name == DISCOVER || self.reaches_fallback(name) => name.to_owned(),
             None => return false,
         };
-        self.call_rules().set(name, rule);
+        self.call_rules().set(Some(name), rule);
         true
     }
 
     /// The rules for methods, which are about to be changed.
-    fn call_rules(&mut self) -> &mut CallRules {
-        self.call_rules
-            .get_or_insert_with(|| Box::new(CallRules::new()))
+    fn call_rules(&mut self) -> &mut dyn CallRules {
+        &mut **self.call_rules.get_or_insert_with(no_rules)
     }
 
     /// Returns true if there are rules for methods.
@@ -184,7 +183,7 @@ impl<S> Routes<S> {
     /// Decides as [`admits`](Self::admits) about a method of this name. A call that was parked is not asked about again.
     fn admits_as(&self, names: (&str, &str), incoming: &mut Incoming<'_, '_>) -> bool {
         match &self.call_rules {
-            Some(rules) if incoming.dispatch.parked.is_none() => rules.admits(names, incoming),
+            Some(rules) if incoming.dispatch.parked.is_none() => rules.admit(names, incoming),
             _ => true,
         }
     }

@@ -16,7 +16,7 @@ use crate::message::Request;
 use crate::reply::Reply;
 
 pub use access::{Access, UnreadCall, Verdict};
-pub(crate) use access::{CallRule, CallRules, not_authorized, split};
+pub(crate) use access::{CallRule, CallRules, no_rules, not_authorized, split};
 pub use call::Call;
 pub(crate) use dispatch::{Dispatch, ReplySink, ServerContext};
 pub use incoming::Incoming;

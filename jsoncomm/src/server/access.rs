@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::source::SourceAction;
 use super::{Endpoint, Server, Source, Token};
 use crate::peer::Peer;
-use crate::queue::{Caller, Decision, ParkedCall, ReplyRoute};
+use crate::queue::{Caller, Decision, ParkedCall, PendingReplies, ReplyRoute};
 use crate::reactor::Key;
 use crate::router::Routes;
 use crate::service::{
@@ -17,6 +17,8 @@ use crate::service::{
 pub(super) struct Parking<S> {
     /// [`Server::settle_parked`]. A pointer, so that it is no part of a server without rules for methods.
     settle: fn(&mut Server<S>, &mut S),
+    /// [`PendingReplies::stop_parked`].
+    stop: fn(&PendingReplies),
     /// The timer for the earliest deadline of a parked call, and when it is due.
     timer: Option<(Instant, Token)>,
 }
@@ -128,6 +130,7 @@ impl<S> Endpoint<'_, S> {
         let timer = None;
         self.server.parking.get_or_insert(Parking {
             settle: Server::settle_parked,
+            stop: PendingReplies::stop_parked,
             timer,
         });
         let rule = Box::new(move |call: &UnreadCall<'_>| rule(call).into());
@@ -146,6 +149,13 @@ impl<S> Endpoint<'_, S> {
 }
 
 impl<S> Server<S> {
+    /// Refuses all parked calls soon, as the server shuts down.
+    pub(super) fn stop_parking(&self) {
+        if let Some(parking) = &self.parking {
+            (parking.stop)(&self.context.pending);
+        }
+    }
+
     /// Settles parked calls, if there can be any.
     pub(super) fn settle_if_parking(&mut self, state: &mut S) {
         if let Some(parking) = &self.parking {

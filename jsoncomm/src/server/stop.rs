@@ -50,7 +50,7 @@ impl<S> Server<S> {
         if !begun {
             let keys = self.reactor.keys();
             keys.into_iter().for_each(|key| self.retire(key));
-            self.context.pending.stop_parked();
+            self.stop_parking();
         }
         // So that the loop ends if there is nothing left to do.
         self.context.pending.wake();

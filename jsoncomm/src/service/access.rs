@@ -222,52 +222,53 @@ impl Drop for Verdict {
 /// A rule for calls.
 pub(crate) type CallRule = Box<dyn Fn(&UnreadCall<'_>) -> Access + Send + Sync>;
 
-/// The rules of an endpoint for its methods.
-pub(crate) struct CallRules {
-    /// For each method that has none of its own.
-    all: Option<CallRule>,
-    /// By the methods' whole names.
-    methods: Vec<(String, CallRule)>,
-    /// [`Self::admit`]. A pointer, so that it is no part of a server without rules.
-    admit: fn(&Self, Names<'_>, &mut Incoming<'_, '_>) -> bool,
+/// The rules of an endpoint for its methods. A trait, so that they are no part of a server without rules.
+pub(crate) trait CallRules: Send + Sync {
+    /// Sets the rule of the method of this name, or for each that has none of its own.
+    fn set(&mut self, name: Option<String>, rule: CallRule);
+
+    /// Returns true if there is a rule for the method.
+    fn cover(&self, names: Names<'_>) -> bool;
+
+    /// Returns true if the call may be handled. If not, it has been refused or parked.
+    fn admit(&self, names: Names<'_>, incoming: &mut Incoming<'_, '_>) -> bool;
 }
 
 /// A service and its method.
 pub(crate) type Names<'n> = (&'n str, &'n str);
 
-impl CallRules {
-    pub(crate) fn new() -> Self {
-        Self {
-            all: None,
-            methods: Vec::new(),
-            admit: Self::admit,
-        }
-    }
+/// Returns no rules.
+pub(crate) fn no_rules() -> Box<dyn CallRules> {
+    Box::new(RuleTable::default())
+}
 
-    /// Sets the rule for each method that has none of its own.
-    pub(crate) fn set_for_all(&mut self, rule: CallRule) {
-        self.all = Some(rule);
-    }
+#[derive(Default)]
+struct RuleTable {
+    /// For each method that has none of its own.
+    all: Option<CallRule>,
+    /// By the methods' whole names.
+    methods: Vec<(String, CallRule)>,
+}
 
-    /// Sets the rule of the method of this name.
-    pub(crate) fn set(&mut self, name: String, rule: CallRule) {
-        self.methods.retain(|(other, _)| *other != name);
-        self.methods.push((name, rule));
-    }
-
+impl RuleTable {
     fn find(&self, names: Names<'_>) -> Option<&CallRule> {
         let own = self.methods.iter().find(|(name, _)| is_named(name, names));
         own.map(|(_, rule)| rule).or(self.all.as_ref())
     }
+}
 
-    /// Returns true if there is a rule for the method.
-    pub(crate) fn cover(&self, names: Names<'_>) -> bool {
-        self.find(names).is_some()
+impl CallRules for RuleTable {
+    fn set(&mut self, name: Option<String>, rule: CallRule) {
+        let Some(name) = name else {
+            self.all = Some(rule);
+            return;
+        };
+        self.methods.retain(|(other, _)| *other != name);
+        self.methods.push((name, rule));
     }
 
-    /// Returns true if the call may be handled. If not, it has been refused or parked.
-    pub(crate) fn admits(&self, names: Names<'_>, incoming: &mut Incoming<'_, '_>) -> bool {
-        (self.admit)(self, names, incoming)
+    fn cover(&self, names: Names<'_>) -> bool {
+        self.find(names).is_some()
     }
 
     fn admit(&self, names: Names<'_>, incoming: &mut Incoming<'_, '_>) -> bool {
