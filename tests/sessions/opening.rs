@@ -1,6 +1,10 @@
 //! Opening sessions, and calls on them.
 
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
 use jsoncomm::socket::Socket;
+use jsoncomm_tests::{can_be_others, this_program};
 
 use super::*;
 
@@ -196,4 +200,42 @@ fn only_a_connection_can_be_tagged() {
     }
     let sessions = server.sessions::<dyn Room>(ended).unwrap();
     assert!(matches!(sessions.tag(1, ended), Err(Error::Address { .. })));
+}
+
+/// Set in a process of another user, whose standard input is a session.
+const BEARER: &str = "JSONCOMM_TESTS_BEARER";
+
+#[test]
+fn a_session_that_was_passed_to_another_user_stays_its_makers() {
+    /// Not the id of any user.
+    const OTHER: u32 = 4711;
+    if let Some(maker) = std::env::var_os(BEARER) {
+        assert_eq!(own_user(), OTHER);
+        let session = std::io::stdin().as_fd().try_clone_to_owned().unwrap();
+        let session = Connection::from_fd(session).unwrap();
+        let who = RoomClient::new(session.with_timeout(PATIENCE)).who();
+        let maker = maker.to_str().unwrap().parse().unwrap();
+        assert_eq!(who.unwrap(), (Some(3), Some(maker)));
+        return;
+    }
+    if !can_be_others() {
+        return;
+    }
+    let mut world = World::new(Limits::default());
+    let room = world.open(3);
+    let connection: &Connection = room.as_ref();
+    let end = connection.as_fd().try_clone_to_owned().unwrap();
+    let test = "sessions::opening::a_session_that_was_passed_to_another_user_stays_its_makers";
+    let mut bearer = Command::new(this_program())
+        .args(["--exact", test])
+        .env(BEARER, own_user().to_string())
+        .uid(OTHER)
+        .gid(OTHER)
+        .current_dir("/")
+        .stdin(end)
+        .spawn()
+        .unwrap();
+    let status = world.turns(|_| bearer.try_wait().unwrap());
+    assert!(status.success());
+    assert_eq!(world.hall.called, [3]);
 }
