@@ -242,8 +242,13 @@ impl<S> Drop for Server<S> {
         self.context.pending.close();
         // Connections do not linger: nothing would close them later.
         self.context.stopping = true;
+        // Handles that the program keeps would keep the queue, and in it sessions whose peers wait.
+        self.apply_requests();
         for key in self.reactor.keys() {
-            if let Some(source) = self.reactor.take(key) {
+            if let Some(mut source) = self.reactor.take(key) {
+                if let Source::Connection(connection) = &mut *source {
+                    connection.end();
+                }
                 source.close(&self.context);
             }
         }

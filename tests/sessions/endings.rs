@@ -200,3 +200,20 @@ fn what_tells_the_state_can_change_the_server() {
     server.run(&mut hall).unwrap();
     assert_eq!(hall.ended, [1, 2]);
 }
+
+#[test]
+fn a_session_that_was_not_adopted_is_closed_with_the_server() {
+    let mut server = Server::<Hall>::new(Limits::default()).unwrap();
+    server.sessions::<dyn Room>(ended).unwrap();
+    let peer = Peer::from_ids(1, 1).unwrap();
+    let (client, session) = server.open_session::<dyn Room>(3, &peer).unwrap();
+    let room = RoomClient::new(client.with_timeout(PATIENCE)).start();
+    let call = room.who().unwrap();
+    // Both know the queue of what the loop is asked for.
+    let handle = server.handle();
+    drop(server);
+    let reply = call.wait();
+    assert!(matches!(reply, Err(CallError::Closed)), "{reply:?}");
+    assert!(session.is_closed());
+    drop(handle);
+}
