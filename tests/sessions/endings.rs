@@ -217,3 +217,17 @@ fn a_session_that_was_not_adopted_is_closed_with_the_server() {
     assert!(session.is_closed());
     drop(handle);
 }
+
+#[test]
+fn the_state_is_told_without_delay_of_a_connection_that_the_program_removes() {
+    let mut server = Server::new(Limits::default()).unwrap();
+    let (near, _far) = jsoncomm::socket::Socket::pair(Kind::Seqpacket).unwrap();
+    let near = near.as_fd().try_clone_to_owned().unwrap();
+    let endpoint = server.adopt(near).unwrap().serve::<dyn Room>();
+    endpoint.tag(4, ended).unwrap().remove();
+    let mut hall = Hall::default();
+    let began = Instant::now();
+    let _ = server.run_once(&mut hall, Some(PATIENCE)).unwrap();
+    assert!(began.elapsed() < PATIENCE);
+    assert_eq!(hall.ended, [4]);
+}

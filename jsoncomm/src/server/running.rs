@@ -266,7 +266,12 @@ impl<S> Server<S> {
         }
         // Sessions that have been opened need their endpoint until they are adopted.
         self.apply_requests();
-        self.act_on(token.0, |_| SourceAction::Close)
+        let removed = self.act_on(token.0, |_| SourceAction::Close);
+        if !self.ended.is_empty() {
+            // The next turn tells the state, and nothing else may cause one.
+            self.context.pending.wake();
+        }
+        removed
     }
 
     /// Sets how long the loop busy-polls before it sleeps, like `SO_BUSY_POLL` in [socket(7)]. Zero, the default, turns it
