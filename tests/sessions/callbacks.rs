@@ -193,3 +193,25 @@ fn a_driven_connection_is_closed_when_the_program_has_dropped_it_and_no_call_is_
     turn(&mut server);
     assert!(matches!(other.receive::<RawMessage>(), Err(Error::Closed)));
 }
+
+#[test]
+fn a_connection_that_is_to_be_driven_again_is_driven_once() {
+    let (near, far) = ends();
+    let mut other = Socket::from_fd(far).unwrap();
+    other.set_timeout(Some(PATIENCE));
+    let connection = Connection::from_fd(near).unwrap();
+    let mut server = Server::new(Limits::default()).unwrap();
+    server.drive(&connection).unwrap();
+    let timer = server.after(Duration::ZERO, move |(): &mut (), control| {
+        control.drive(&connection);
+        control.drive(&connection);
+    });
+    timer.unwrap();
+    let until = Instant::now() + PATIENCE;
+    other.set_timeout(Some(Duration::from_millis(1)));
+    // It is closed, as the program has dropped it.
+    while !matches!(other.receive::<RawMessage>(), Err(Error::Closed)) {
+        assert!(Instant::now() < until);
+        let _ = server.run_once(&mut (), Some(Duration::from_millis(1)));
+    }
+}

@@ -1,6 +1,6 @@
 //! What reaches into a server's loop: watches, timers, and changes from outside.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use super::{Server, Source};
 use crate::client::Connection;
 use crate::error::Error;
 use crate::queue::{Drive, PendingReplies};
-use crate::reactor::{Cause, Key};
+use crate::reactor::{Cause, Key, Pollable};
 use crate::service;
 use crate::sys::{lock, opaque_debug};
 
@@ -272,8 +272,17 @@ impl<S> Server<S> {
         Ok(Token(key))
     }
 
-    /// Drives a connection, which can be polled as it is a socket.
+    /// Drives a connection, which can be polled as it is a socket, unless it is driven already.
     pub(super) fn add_driven(&mut self, connection: Box<dyn Drive + Send>) {
+        let (reactor, fd) = (&mut self.reactor, connection.as_fd().as_raw_fd());
+        let is_driven = self.driven.iter().any(|key| {
+            let source = reactor.get(*key).and_then(|source| source.fd());
+            source.is_some_and(|source| source.as_raw_fd() == fd)
+        });
+        if is_driven {
+            // An epoll instance takes a descriptor once, and two clones would keep the connection for ever.
+            return;
+        }
         let timer = None;
         let source = Box::new(Source::Client(Driven { connection, timer }));
         let key = self.reactor.add_retrying(source);

@@ -106,7 +106,7 @@ impl Call {
     ///
     /// It is how a handler calls back: on the connection of an endpoint that a caller has passed, it starts calls or makes
     /// `#[oneway]` calls, none of which waits. [`Server::drive`](crate::Server::drive) has the rules; this can be used from a
-    /// handler, and cannot fail. It does nothing in a forked child.
+    /// handler, and cannot fail. It does nothing if this server drives the connection already, and in a forked child.
     pub fn drive(&self, connection: impl AsRef<Connection>) {
         drive(&self.pending, connection.as_ref());
     }
