@@ -290,3 +290,32 @@ fn calls_in_flight_through_a_received_connection_are_limited() {
     assert_eq!(keep(copy).unwrap(), 1);
     assert_eq!(client.pile(MOST + 1).unwrap(), MOST);
 }
+
+#[test]
+fn a_connection_can_be_passed_over_itself() {
+    let hub = hub(|endpoint| endpoint);
+    let client = HubClient::new(hub.connect());
+    let own: &Connection = client.as_ref();
+    let own = own.clone();
+    assert_eq!(client.keep(&vec![own.clone(), own], &None).unwrap(), 2);
+    // The server calls itself, by a one-way call of a service that it does not serve there.
+    assert_eq!(client.note("x").unwrap(), 2);
+    assert_eq!(client.clear().unwrap(), 2);
+}
+
+#[test]
+fn a_giver_of_both_ends_of_a_pair_gets_no_reply_and_stops_nobody() {
+    let hub = hub(|endpoint| endpoint);
+    let client = HubClient::new(hub.connect());
+    let (near, far) = ends();
+    let (near, far) = (
+        Connection::from_fd(near).unwrap(),
+        Connection::from_fd(far).unwrap(),
+    );
+    assert_eq!(client.keep(&vec![near, far], &None).unwrap(), 2);
+    for _ in 0..100 {
+        assert_eq!(client.note("x").unwrap(), 2);
+        client.pile(3).unwrap();
+    }
+    assert_eq!(client.clear().unwrap(), 2);
+}
