@@ -81,7 +81,7 @@ fn part_by(name: &str, interpreter: &str, script: &str) -> Command {
     // Not /proc/self/exe, which would be the interpreter.
     command
         .args(["-c", script])
-        .arg(std::env::current_exe().unwrap());
+        .arg(jsoncomm_tests::program_file());
     as_part(name, command)
 }
 
@@ -543,7 +543,7 @@ fn a_child_in_a_pid_namespace_of_its_own_serves_its_parent() {
         return jsoncomm_tests::skip("only root makes pid namespaces, and not in every container");
     }
     let mut command = Command::new("unshare");
-    command.args(new).arg(std::env::current_exe().unwrap());
+    command.args(new).arg(jsoncomm_tests::program_file());
     let (worker, mut child) = spawn(as_part("worker", command));
     assert_eq!(worker.pid().unwrap(), 1);
     let user = rustix::process::geteuid().as_raw();
@@ -734,7 +734,7 @@ fn a_parent_and_its_child_may_be_in_python() {
         let mut parent = python_child(role);
         // Not /proc/self/exe, which would be Python.
         parent
-            .arg(std::env::current_exe().unwrap())
+            .arg(jsoncomm_tests::program_file())
             .args(child.get_args());
         assert_eq!(output(parent.env(PART, name)), "0", "{role}");
     }

@@ -32,7 +32,9 @@ use rustix::net::sockopt::{Timeout, set_socket_linger, set_socket_timeout};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use tempfile::TempDir;
 
-pub use jsoncomm_watchdog::{alone, has_proc, is_alone, needs_proc, scaled, skip, this_program};
+pub use jsoncomm_watchdog::{
+    alone, has_proc, is_alone, needs_proc, program_file, scaled, skip, this_program,
+};
 
 /// Timeout of each wait in a test. A test that reaches it has failed.
 pub const PATIENCE: Duration = Duration::from_secs(60);

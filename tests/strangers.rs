@@ -82,9 +82,7 @@ impl Other {
             return None;
         }
         let mut command = Command::new("unshare");
-        // Not a link of /proc, which would be unshare(1) there.
-        let program = env::current_exe().unwrap_or_else(|_| jsoncomm_tests::this_program());
-        command.args(options).arg(program);
+        command.args(options).arg(jsoncomm_tests::program_file());
         Some(Self::spawn(&mut command, test, path))
     }
 

@@ -26,7 +26,7 @@ fn in_child(directory: &Path, start: impl FnOnce(PathBuf) -> Command, work: impl
         return;
     }
     let test = std::thread::current().name().unwrap().to_owned();
-    let child = start(std::env::current_exe().unwrap_or_else(|_| jsoncomm_tests::this_program()))
+    let child = start(jsoncomm_tests::program_file())
         .args(["--exact", &test])
         .env(CHILD, directory)
         .output();

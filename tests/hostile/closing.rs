@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::*;
 use jsoncomm::{Error, Server};
 use jsoncomm_tests::{
-    Slow, can_be_others, file_of, lingering, nested, wait_until, wait_until_closed,
+    Slow, can_be_others, file_of, lingering, needs_proc, nested, wait_until, wait_until_closed,
 };
 use rustix::fs::{MemfdFlags, memfd_create};
 
@@ -116,6 +116,7 @@ fn descriptors_of_the_wrong_type_are_closed_without_blocking() {
 #[test]
 fn memfds_of_a_refused_call_are_closed_on_another_thread() {
     alone!();
+    needs_proc!();
     for kind in KINDS {
         let mut fixture = Fixture::start(kind);
         fixture.count_fds();
@@ -389,6 +390,7 @@ fn cut_off(server: &Running<State>) {
 #[test]
 fn new_connections_wait_while_too_many_of_a_user_are_being_closed() {
     alone!();
+    needs_proc!();
     handlers::quiet();
     let before = open_fds();
     let server = strict(64, 2);
@@ -420,6 +422,7 @@ fn new_connections_wait_while_too_many_of_a_user_are_being_closed() {
 #[test]
 fn connections_that_wait_for_others_to_close_count_as_connections() {
     alone!();
+    needs_proc!();
     handlers::quiet();
     let before = open_fds();
     let server = strict(8, 1);

@@ -244,6 +244,7 @@ fn a_memfd_that_was_opened_for_writing_only_is_refused() {
 #[test]
 fn a_payload_is_closed_on_another_thread_and_not_counted_as_an_unused_descriptor() {
     alone!();
+    needs_proc!();
     for kind in KINDS {
         let mut fixture = Fixture::start(kind);
         // All descriptors of this user are closed after this one.

@@ -135,6 +135,13 @@ pub fn this_program() -> PathBuf {
     }
 }
 
+/// Returns the path of this program's file, for another program to start it: of that, [`this_program`] would be the other.
+#[must_use]
+pub fn program_file() -> PathBuf {
+    // Where there is no /proc, the first argument says what runs.
+    env::current_exe().unwrap_or_else(|_| this_program())
+}
+
 /// Skips the rest of a test where there is no /proc that it needs.
 #[macro_export]
 macro_rules! needs_proc {
@@ -172,8 +179,7 @@ pub const SKIPPED: &str = "JSONCOMM_TESTS_SKIPPED";
     reason = "a test that is skipped in silence has failed"
 )]
 pub fn skip(reason: &str) {
-    // Where there is no /proc, the first argument says what runs.
-    let program = env::current_exe().unwrap_or_else(|_| this_program());
+    let program = program_file();
     let program = program.file_stem().unwrap_or_default().to_string_lossy();
     let current = thread::current();
     let test = current.name().unwrap_or("without a name");

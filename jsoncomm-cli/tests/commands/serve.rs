@@ -519,6 +519,8 @@ fn sighup_stops_serve_cleanly_unless_it_is_ignored() {
         Serving::of(command, address, directory)
     };
     assert_eq!(start("SIG_DFL").stop(Signal::HUP), "");
+    // Only there is said which signals are ignored.
+    jsoncomm_tests::needs_proc!();
     let serving = start("SIG_IGN");
     serving.signal(Signal::HUP);
     assert_eq!(call(&serving.connect(), "[]").unwrap(), "1");

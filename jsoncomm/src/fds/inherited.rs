@@ -172,8 +172,10 @@ mod tests {
         }
     }
 
+    #[cfg(repository)]
     #[test]
     fn a_descriptor_to_inherit_stays_close_on_exec_and_only_that_program_has_it() {
+        jsoncomm_watchdog::needs_proc!();
         let is_cloexec = |number: RawFd| {
             let flags = std::fs::read_to_string(format!("/proc/self/fdinfo/{number}")).ok()?;
             let flags = flags.lines().find_map(|line| line.strip_prefix("flags:"))?;
