@@ -332,6 +332,7 @@ const NUMBERS: &[(&str, Option<i64>)] = numbers!(
     epoll_ctl SYS_epoll_ctl,
     epoll_pwait SYS_epoll_pwait,
     eventfd2 SYS_eventfd2,
+    execve SYS_execve,
     exit SYS_exit,
     exit_group SYS_exit_group,
     fchmod SYS_fchmod,

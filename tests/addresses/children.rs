@@ -225,6 +225,7 @@ fn a_socket_whose_owner_cannot_be_set_is_unlinked() {
 #[test]
 fn closed_standard_descriptors_do_no_harm() {
     alone!();
+    needs_proc!();
     let directory = tempfile::tempdir().unwrap();
     let closed = |program: PathBuf| {
         let mut shell = Command::new("sh");

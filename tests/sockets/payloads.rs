@@ -287,6 +287,7 @@ fn a_write_only_payload_is_an_invalid_message() {
 #[test]
 fn a_payload_is_closed_without_blocking() {
     alone!();
+    needs_proc!();
     for kind in KINDS {
         let (left, mut right) = pair(kind);
         let before = open_fds();
