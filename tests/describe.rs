@@ -38,7 +38,12 @@ trait Shelf {
     /// Each line.
     fn follow(&mut self, call: &mut Call, path: &Path) -> Stream<Line, ShelfError>;
     #[oneway]
-    fn log_to(&mut self, #[fd] sink: OwnedFd, #[fd] others: Vec<File>, #[fd] spare: Option<File>);
+    fn log_to(
+        &mut self,
+        #[fd] sink: OwnedFd,
+        #[fd(regular, write)] others: Vec<File>,
+        #[fd(pipe)] spare: Option<File>,
+    );
     /// Puts a file back.
     #[serde(rename = "put_back", alias = "return", alias = "bring")]
     #[deprecated(since = "0.1.0", note = "leave it open")]
@@ -52,7 +57,7 @@ trait Shelf {
 struct Opened {
     /// In bytes.
     len: u64,
-    #[fd]
+    #[fd(memfd(sealed), read)]
     file: OwnedFd,
     #[fd]
     log: Option<std::os::unix::net::UnixStream>,
@@ -203,7 +208,8 @@ fn a_service_description_has_its_methods_types_and_comments() {
             "description": "An open file.", "type": "object", "required": ["len", "file", "log"],
             "properties": {
                 "len": {"description": "In bytes.", "type": "integer", "minimum": 0, "maximum": most},
-                "file": {"type": "integer", "minimum": 0, "x-file-descriptor": true},
+                "file": {"type": "integer", "minimum": 0, "x-file-descriptor": true,
+                    "x-kind": ["memfd(sealed)", "read"]},
                 "log": {"anyOf": [{"type": "integer", "minimum": 0, "x-file-descriptor": true,
                     "description": "a connected unix stream socket"}, {"type": "null"}]},
             },
@@ -235,8 +241,10 @@ fn a_stream_is_described_by_its_items_and_a_one_way_call_without_a_result() {
             "name": "test.shelf.log_to", "paramStructure": "by-name", "x-oneway": true,
             "params": [
                 {"name": "sink", "required": true, "schema": fd(None)},
-                {"name": "others", "required": true, "schema": {"type": "array", "items": file}},
-                {"name": "spare", "required": false, "schema": {"anyOf": [file, {"type": "null"}]}},
+                {"name": "others", "required": true, "schema": {"type": "array", "items": file,
+                    "x-kind": ["regular", "write"]}},
+                {"name": "spare", "required": false, "schema": {"anyOf": [file, {"type": "null"}],
+                    "x-kind": ["pipe"]}},
             ],
         })
     );

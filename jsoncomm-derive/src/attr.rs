@@ -3,10 +3,12 @@
 //! `check` decides whether they fit together.
 
 pub(crate) mod case;
+mod kinds;
 mod meta;
 
 use crate::ctxt::Ctxt;
 pub(crate) use case::Case;
+pub(crate) use kinds::{Kind, Kinds};
 use proc_macro2::{Ident, TokenStream};
 use quote::{ToTokens, quote};
 use std::collections::BTreeSet;
@@ -343,6 +345,8 @@ impl MethodAttrs {
 #[derive(Default, Clone)]
 pub(crate) struct FieldAttrs {
     pub(crate) fd: Option<Path>,
+    /// `#[fd(...)]`
+    pub(crate) kinds: Kinds,
     pub(crate) sensitive: Option<Path>,
     pub(crate) rename: Both<String>,
     pub(crate) aliases: Vec<String>,
@@ -370,8 +374,20 @@ impl FieldAttrs {
 
     pub(crate) fn from_syn(cx: &Ctxt, attributes: &[Attribute], delegate: bool) -> Self {
         let mut this = Self::default();
-        mark(cx, attributes, "fd", &mut this.fd);
-        mark(cx, attributes, "sensitive", &mut this.sensitive);
+        for attribute in mark(cx, attributes, "fd", &mut this.fd) {
+            match &attribute.meta {
+                Meta::NameValue(pair) => {
+                    let text = "write `#[fd]`, or what it has to be, as in `#[fd(regular, read)]`";
+                    cx.error(pair, text);
+                }
+                _ => this.kinds.read(cx, attribute),
+            }
+        }
+        for attribute in mark(cx, attributes, "sensitive", &mut this.sensitive) {
+            if !matches!(attribute.meta, Meta::Path(_)) {
+                cx.error(&attribute.meta, "write `#[sensitive]`, without a value");
+            }
+        }
         let text = "`#[message(...)]` belongs on the type";
         misplaced(cx, attributes, "message", text);
         if !delegate {
@@ -444,22 +460,29 @@ fn named<'a>(
     attributes.iter().filter(move |a| a.path().is_ident(name))
 }
 
-/// Reads an attribute that is only a name.
-fn mark(cx: &Ctxt, attributes: &[Attribute], name: &'static str, slot: &mut Option<Path>) {
-    for attribute in named(attributes, name) {
+/// Keeps the name of an attribute that may be given once. Returns each, for its values.
+fn mark<'a>(
+    cx: &Ctxt,
+    attributes: &'a [Attribute],
+    name: &'static str,
+    slot: &mut Option<Path>,
+) -> impl Iterator<Item = &'a Attribute> {
+    named(attributes, name).inspect(|attribute| {
         let path = attribute.path();
         meta::set(cx, path, slot, Some(path.clone()));
-        if !matches!(attribute.meta, Meta::Path(_)) {
-            let message = format!("write `#[{name}]`, without a value");
-            cx.error(&attribute.meta, message);
-        }
-    }
+    })
 }
 
 fn no_mark(cx: &Ctxt, attributes: &[Attribute]) {
     let text = "`#[fd]` belongs on the field that holds the descriptor";
     misplaced(cx, attributes, "fd", text);
     refuse_sensitive(cx, attributes, "field");
+}
+
+/// Refuses `#[fd]` on a method.
+pub(crate) fn refuse_fd(cx: &Ctxt, attributes: &[Attribute]) {
+    let text = "a result needs no `#[fd]`: what its descriptors have to be is said in a struct, at the field";
+    misplaced(cx, attributes, "fd", text);
 }
 
 /// Refuses `#[sensitive]` on anything but a field or an argument.

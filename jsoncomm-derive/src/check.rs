@@ -1,5 +1,6 @@
 //! Checks that a type can be a message. Each error is reported at its own token, and says what to write instead.
 
+mod kinds;
 pub(crate) mod service;
 mod types;
 
@@ -112,6 +113,7 @@ fn field(cx: &Ctxt, field: &Field) {
     types::spelled(cx, &field.ty);
     types::sized(cx, &field.ty);
     generated_names(cx, &field.ty);
+    kinds::kinds(cx, field);
     let paths = [&attrs.skip_if, &attrs.with.ser, &attrs.with.de];
     for path in paths.into_iter().flatten().chain(attrs.default_function()) {
         generated_names(cx, path);

@@ -21,6 +21,22 @@ use syn::{DeriveInput, ItemTrait, parse_macro_input};
 /// name lists the differences, and shows an example. With `#[message(reply = ...)]` the derive implements `Request` and
 /// `Describe`, too.
 ///
+/// `#[fd(...)]` asks for what the field's descriptors have to be, each of them, in a container or a message as well. It is checked
+/// before a message is sent and when one is received.
+///
+/// | word | fits |
+/// |---|---|
+/// | `regular`, `directory` | that type of file |
+/// | `pipe` | either end of a pipe, and a FIFO |
+/// | `memfd`, `memfd(sealed)` | a file in memory that can be sealed; one that neither changes its size nor its content any more |
+/// | `pidfd` | a process |
+/// | `socket`, `socket(stream)`, `socket(datagram)`, `socket(seqpacket)` | a socket of any family |
+/// | `read`, `write` | what is open for that, or for both |
+/// | `path` | what was opened with `O_PATH` |
+///
+/// A kind goes with how it is open: `#[fd(regular, read)]`. Words that contradict each other are refused. `jsoncomm::fds::FdKind` has the
+/// details.
+///
 /// A field with `#[sensitive]`, such as a password or a key, is not printed:
 ///
 /// - The derive implements `Debug` as well, like std's derive but with `<sensitive>` for the field. Do not derive `Debug`
@@ -42,7 +58,8 @@ pub fn message(input: TokenStream) -> TokenStream {
 ///
 /// The trait is kept, without the attributes `#[fd]`, `#[sensitive]`, `#[serde(...)]` and `#[oneway]`. Each method takes
 /// `&mut self` or `&self`, then optionally `&mut Call`, then arguments by value or as `&str`, `&[T]`, `&T` or
-/// `Option<&str>`. It returns one of these, without an attribute even if that is a descriptor:
+/// `Option<&str>`. It returns one of these, without an attribute even if that is a descriptor. What a returned descriptor has to be is
+/// said in a struct, as in `struct Log(#[fd(regular, read)] File)`.
 ///
 /// | return type | the caller gets |
 /// |---|---|

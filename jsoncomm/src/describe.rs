@@ -28,6 +28,7 @@
 //! |---|---|---|
 //! | `"x-file-descriptor": true` | the schema of a descriptor | the JSON has its index; the file is never part of the text |
 //! | `"x-service": "..."` | the schema of a connection | the service that can be called through it; empty for any |
+//! | `"x-kind": ["regular", "read"]` | a schema | each descriptor in it is all of this: the words of [`FdKind`](crate::fds::FdKind) |
 //! | `"x-oneway": true` | a method | it has no reply, and no `result` |
 //! | `"x-stream": true` | a method | it returns a stream, and `result` is one item |
 //! | `"x-restricted": true` | a method | a [rule](crate::Endpoint::authorize_method) at this endpoint decides who may call it. Only in the reply to `rpc.discover` |

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use crate::sys::socket::is_any_socket;
 use crate::sys::{file, memfd};
 
+pub use crate::sys::kind::FdKind;
 pub(crate) use closer::{Closer, FdsToClose};
 pub use inherited::{inherit, inherited_fd};
 

@@ -77,7 +77,7 @@ pub use members::{
     newtype, unit_struct, whole,
 };
 pub use numbers::Numbers;
-pub use packer::{ContentOf, PackContent, Packed, Packer, Sensitive, sensitive};
+pub use packer::{ContentOf, OfKind, PackContent, Packed, Packer, Sensitive, sensitive};
 pub use part::{PackPart, UnpackPart};
 pub use request::Request;
 pub use text::Text;
@@ -274,8 +274,13 @@ pub trait Unpack<'de>: Sized {
 ///
 /// `#[fd]` marks a field that is a descriptor or contains some: [`OwnedFd`](std::os::fd::OwnedFd), [`File`](std::fs::File), a
 /// socket or an end of a pipe of std, including those of a child process; a [`Connection`](crate::Connection) or a stub; an
-/// `Option`, `Vec`, array, tuple, map, `Box` or `Arc` of them; or a message with descriptors. The kind of a socket or pipe is checked. With a
+/// `Option`, `Vec`, array, tuple, map, `Box` or `Arc` of them; or a message with descriptors. With a
 /// [`BorrowedFd`](std::os::fd::BorrowedFd) or a reference there, the type can only be sent.
+///
+/// The types of std for sockets and pipes take that kind only. `OwnedFd` and `File` take any descriptor: a `File` may be a pipe, a
+/// socket, a directory or what cannot be read. `#[fd(regular, read)]` asks for a kind and how it is open, with the words of
+/// [`FdKind`](crate::fds::FdKind), of every descriptor in the field. What does not fit is neither sent ([`EncodeError::Descriptor`])
+/// nor received ([`FdProblem::Unfit`]).
 ///
 /// A container is written in one of the two ways as a whole: beside types that are only messages, wrap a type that has only
 /// serde's traits in [`Json`].
@@ -376,8 +381,8 @@ pub enum UnusedFds {
 ///
 /// # Errors
 ///
-/// [`EncodeError::NotFinite`], [`EncodeError::Descriptor`] and [`EncodeError::Json`] if the value cannot be written; `text` and
-/// `fds` are unchanged.
+/// [`EncodeError::NotFinite`] and [`EncodeError::Json`] if the value cannot be written, [`EncodeError::Descriptor`] if a
+/// connection cannot be passed on or a descriptor is not of the kind that its field asks for; `text` and `fds` are unchanged.
 ///
 /// # Examples
 ///

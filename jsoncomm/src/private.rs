@@ -3,6 +3,7 @@
 pub use crate::client::{Blocking, CallMode, Connection, Items, PassedMode, Started, Stub};
 pub use crate::describe::{Describe, Description, Method, ReplyKind};
 pub use crate::error::CallError;
+pub use crate::fds::FdKind;
 pub use crate::message::probe::probe;
 pub use crate::message::select::{Readable, WithoutFds, Writable};
 pub use crate::message::*;

@@ -8,6 +8,7 @@ mod schema;
 #[cfg(feature = "schema")]
 pub use schema::{Schema, Schematic};
 
+use crate::fds::FdKind;
 use std::any::type_name;
 use std::fmt;
 
@@ -51,7 +52,8 @@ pub enum Shape {
     Number,
     /// A string.
     Text,
-    /// A descriptor, whose index is in the JSON. The text says of which kind; it is empty if any kind will do.
+    /// A descriptor, whose index is in the JSON. The text says which the Rust type accepts; it is empty if any will do. What
+    /// `#[fd(...)]` asks for is at the [`Type`].
     Descriptor(&'static str),
     /// A connection, whose descriptor's index is in the JSON. The text is the name of the service at its other end; it is empty
     /// if the type does not say.
@@ -110,30 +112,60 @@ impl Shape {
 /// assert!(matches!(item.shape(), Shape::Boolean));
 /// ```
 #[derive(Clone, Copy)]
-pub struct Type(fn() -> Shape);
+pub struct Type {
+    shape: fn() -> Shape,
+    kind: FdKind,
+}
 
 impl Type {
     /// Returns a type of which only the name is known.
     #[doc(hidden)]
     pub const fn foreign<T: ?Sized>() -> Self {
-        Self(|| Shape::Anything(type_name::<T>()))
+        Self::new(|| Shape::Anything(type_name::<T>()))
     }
 
     #[doc(hidden)]
     pub const fn new(shape: fn() -> Shape) -> Self {
-        Self(shape)
+        let kind = FdKind::ANY;
+        Self { shape, kind }
+    }
+
+    /// Returns the type with descriptors of this kind only.
+    #[doc(hidden)]
+    pub const fn of_kind(self, kind: FdKind) -> Self {
+        Self { kind, ..self }
     }
 
     /// Returns what its JSON looks like.
     pub fn shape(self) -> Shape {
-        (self.0)()
+        (self.shape)()
+    }
+
+    /// Returns what `#[fd(...)]` asks of each descriptor in it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use jsoncomm::Message;
+    /// use jsoncomm::describe::{Form, Shape, Type};
+    /// use jsoncomm::fds::FdKind;
+    ///
+    /// #[derive(Debug, Message)]
+    /// struct Log(#[fd(regular)] std::fs::File);
+    ///
+    /// let Shape::Defined(log) = Type::of::<Log>().shape() else { panic!() };
+    /// let Form::Whole(file) = log.form() else { panic!() };
+    /// assert_eq!(file.kind(), FdKind::REGULAR);
+    /// ```
+    pub const fn kind(self) -> FdKind {
+        self.kind
     }
 }
 
 /// Prints nothing of the shape: a type may contain itself.
 impl fmt::Debug for Type {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Type")
+        f.debug_tuple("Type").field(&self.kind).finish()
     }
 }
 
@@ -312,6 +344,11 @@ impl Field {
     /// Returns what its JSON looks like.
     pub fn shape(&self) -> Shape {
         self.ty.shape()
+    }
+
+    /// Returns what `#[fd(...)]` asks of each descriptor in it ([`Type::kind`]).
+    pub const fn kind(&self) -> FdKind {
+        self.ty.kind
     }
 
     /// Returns true if a sender may not leave it out: it is neither an `Option` nor has a default.

@@ -11,6 +11,7 @@ pub(crate) mod epoll;
 pub(crate) mod file;
 #[cfg(test)]
 pub(crate) mod inject;
+pub(crate) mod kind;
 pub(crate) mod limit;
 pub(crate) mod memfd;
 pub(crate) mod name;

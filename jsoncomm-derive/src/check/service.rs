@@ -54,6 +54,7 @@ fn options(cx: &Ctxt, service: &Service) {
 
 fn method(cx: &Ctxt, method: &Method) {
     attr::refuse_sensitive(cx, &method.others, "argument");
+    attr::refuse_fd(cx, &method.others);
     refuse_in_cfg_attr(cx, &method.others);
     signature::modifiers(cx, &method.signature);
     signature::receiver(cx, &method.signature);

@@ -177,7 +177,9 @@ fn ty(message: &Message, field: &Field) -> TokenStream {
     if attrs.with.ser.is_some() || attrs.with.de.is_some() {
         quote!(__p::Type::foreign::<#ty>())
     } else {
-        any_type(message.attrs.schema.is_some(), &quote!(#ty))
+        let ty = any_type(message.attrs.schema.is_some(), &quote!(#ty));
+        let kind = attrs.kinds.value().map(|kind| quote!(.of_kind(#kind)));
+        quote!(#ty #kind)
     }
 }
 

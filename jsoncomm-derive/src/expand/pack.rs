@@ -222,7 +222,13 @@ fn value(message: &Message, field: &Field, name: &str) -> TokenStream {
 fn serializable(message: &Message, field: &Field) -> TokenStream {
     let local = field.local_at_type();
     if field.attrs.fd.is_some() {
-        return quote_spanned!(site(&field.ty)=> &__p::Packed(#local, __fds));
+        let Some(kind) = field.attrs.kinds.value() else {
+            return quote_spanned!(site(&field.ty)=> &__p::Packed(#local, __fds));
+        };
+        let sensitive = field.is_sensitive().then(|| quote!(.sensitive()));
+        return quote_spanned! {site(&field.ty)=>
+            &__p::OfKind::new(#local, __fds, const { #kind }) #sensitive
+        };
     }
     let Some(function) = &field.attrs.with.ser else {
         return selected(field, &local);

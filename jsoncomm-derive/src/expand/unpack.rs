@@ -384,7 +384,12 @@ fn read(field: &Field) -> TokenStream {
         (None, Some(syn::Type::Slice(_))) => quote!(__p::borrow_cow_bytes(__from)),
         (None, Some(_)) => quote!(__p::borrow_cow_str(__from)),
         (None, None) if fd => {
-            quote_spanned!(span=> <#ty as __p::UnpackPart<'__de>>::unpack_part(__fds, __from))
+            let read =
+                quote_spanned!(span=> <#ty as __p::UnpackPart<'__de>>::unpack_part(__fds, __from));
+            match field.attrs.kinds.value() {
+                Some(kind) => quote_spanned!(span=> __fds.of_kind(const { #kind }, || #read)),
+                None => read,
+            }
         }
         (None, None) => quote_spanned! {span=>
             (&&&__p::probe::<#ty>()).read_field(__fds, __from)

@@ -171,8 +171,17 @@ impl DocumentWriter {
         }
     }
 
-    /// Writes the schema of a type, or a reference to it.
+    /// Writes the schema of a type, or a reference to it, and what is asked of the descriptors in it.
     fn shape(&self, ty: Type, way: Way) -> Tree {
+        let schema = self.any_shape(ty, way);
+        let words: Vec<_> = ty.kind().words().map(Tree::text).collect();
+        if words.is_empty() {
+            return schema;
+        }
+        Tree::Object(members(schema)).with("x-kind", Tree::Array(words))
+    }
+
+    fn any_shape(&self, ty: Type, way: Way) -> Tree {
         match ty.shape() {
             Shape::Anything(rust) => Tree::object().with("title", Tree::string(short(rust))),
             Shape::Never => never(),

@@ -1,5 +1,7 @@
 //! Why bytes and descriptors are not a message, and why a value cannot be written as one.
 
+use crate::sys::kind::FdKind;
+
 /// Why received bytes and descriptors are not the message that was asked for.
 ///
 /// The message is gone and its descriptors are closed; the next one can be received.
@@ -107,6 +109,16 @@ pub enum FdProblem {
     InUse {
         /// The index that the JSON would name.
         index: u64,
+    },
+    /// It is not what `#[fd(...)]` asks for.
+    #[error("descriptor {index} is `{came}`, and not `{wanted}`")]
+    Unfit {
+        /// The index that the JSON names.
+        index: u64,
+        /// What it should be.
+        wanted: FdKind,
+        /// What it is.
+        came: FdKind,
     },
     /// It is none that a `#[sensitive]` member may name; of such a member no more is told.
     #[error("not the descriptor that is expected")]

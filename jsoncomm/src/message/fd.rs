@@ -25,7 +25,7 @@ impl Pack for BorrowedFd<'_> {
 
 /// Implements both traits for an owner of a descriptor of any kind, or of one kind.
 macro_rules! owners {
-    ($($owner:ty: $expected:literal if $fits:expr;)*) => {$(
+    ($($owner:ty: $expected:literal $(if $fits:expr)?;)*) => {$(
         impl Pack for $owner {
             fn pack<'a, S: Serializer>(
                 &'a self,
@@ -43,21 +43,20 @@ macro_rules! owners {
         impl<'de> Unpack<'de> for $owner {
             fn unpack<D: Deserializer<'de>>(fds: &Unpacker, from: D) -> Result<Self, D::Error> {
                 let index = index(from)?;
-                let fd = fds.take(index)?;
-                let fits: fn(BorrowedFd<'_>) -> bool = $fits;
-                if !fits(fd.as_fd()) {
-                    let expected = $expected;
-                    return Err(fds.refuse(FdProblem::Kind { index, expected }));
-                }
-                Ok(fd.into())
+                $(fds.check(index, |fd| {
+                    let fits: fn(BorrowedFd<'_>) -> bool = $fits;
+                    let problem = FdProblem::Kind { index, expected: $expected };
+                    (!fits(fd)).then_some(problem)
+                })?;)?
+                Ok(fds.take(index)?.into())
             }
         }
     )*};
 }
 
 owners! {
-    OwnedFd: "" if |_| true;
-    File: "a file" if |_| true;
+    OwnedFd: "";
+    File: "a file";
     UnixStream: "a connected unix stream socket" if |fd| is_socket(fd, UNIX, SocketType::STREAM, false);
     UnixListener: "a listening unix socket" if |fd| is_socket(fd, UNIX, SocketType::STREAM, true);
     UnixDatagram: "a unix datagram socket" if |fd| is_socket(fd, UNIX, SocketType::DGRAM, false);

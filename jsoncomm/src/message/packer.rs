@@ -3,7 +3,7 @@
 use super::PackPart;
 use super::few::Few;
 use crate::error::{EncodeError, FdProblem};
-use crate::fds::Fds;
+use crate::fds::{FdKind, Fds};
 use crate::json;
 use crate::limits::Depth;
 use serde::ser::Error;
@@ -102,6 +102,20 @@ impl<'a> Packer<'a> {
         self.fds.into_inner()
     }
 
+    /// Returns the first descriptor from an index on that is not of this kind.
+    fn find_unfit(&self, from: usize, wanted: FdKind) -> Option<FdProblem> {
+        let fds = self.fds.borrow();
+        let mut all = (0..).zip(fds.iter()).skip(from);
+        all.find_map(|(index, fd)| {
+            let came = wanted.unless_fits(*fd)?;
+            Some(FdProblem::Unfit {
+                index,
+                wanted,
+                came,
+            })
+        })
+    }
+
     /// Drops all but the first `count`.
     pub(super) fn truncate(&self, count: usize) {
         self.fds.borrow_mut().truncate(count);
@@ -119,6 +133,50 @@ pub struct Packed<'p, 'a, T: ?Sized>(pub &'a T, pub &'p Packer<'a>);
 impl<T: PackPart + ?Sized> Serialize for Packed<'_, '_, T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.0.pack_part(self.1, serializer)
+    }
+}
+
+/// A part of a message, each descriptor of which has to be of a kind.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct OfKind<'p, 'a, T: ?Sized> {
+    part: Packed<'p, 'a, T>,
+    kind: FdKind,
+    /// The problem is told only as [`FdProblem::Withheld`].
+    sensitive: bool,
+}
+
+impl<'p, 'a, T: ?Sized> OfKind<'p, 'a, T> {
+    pub fn new(part: &'a T, fds: &'p Packer<'a>, kind: FdKind) -> Self {
+        Self {
+            part: Packed(part, fds),
+            kind,
+            sensitive: false,
+        }
+    }
+
+    pub fn sensitive(self) -> Self {
+        Self {
+            sensitive: true,
+            ..self
+        }
+    }
+}
+
+impl<T: PackPart + ?Sized> Serialize for OfKind<'_, '_, T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let fds = self.part.1;
+        let from = fds.len();
+        let written = self.part.serialize(serializer)?;
+        let Some(problem) = fds.find_unfit(from, self.kind) else {
+            return Ok(written);
+        };
+        let told = if self.sensitive {
+            FdProblem::Withheld
+        } else {
+            problem
+        };
+        Err(fds.refuse(told))
     }
 }
 

@@ -2,12 +2,12 @@
 
 use super::UnusedFds;
 use crate::error::{DecodeError, FdProblem};
-use crate::fds::{Discard, Fds, Giver};
+use crate::fds::{Discard, FdKind, Fds, Giver};
 use crate::json;
 use crate::limits::Depth;
 use serde::de::Error;
 use std::cell::{Cell, RefCell};
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 /// The descriptors that came with a message that is being read.
@@ -19,6 +19,17 @@ pub struct Unpacker {
     fds: RefCell<Fds>,
     depth: Depth,
     problem: Cell<Option<FdProblem>>,
+    /// What each descriptor that is taken has to be.
+    asked: Cell<Option<Asked>>,
+}
+
+/// What a descriptor has to be, and the function that looks. It is a pointer, so that programs that ask for nothing do not
+/// contain it.
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    kind: FdKind,
+    /// Returns what the descriptor is if it does not fit.
+    look: fn(FdKind, BorrowedFd<'_>) -> Option<FdKind>,
 }
 
 impl Default for Unpacker {
@@ -39,6 +50,7 @@ impl Unpacker {
             fds: RefCell::new(fds),
             depth,
             problem: Cell::new(None),
+            asked: Cell::new(None),
         }
     }
 
@@ -51,10 +63,14 @@ impl Unpacker {
     ///
     /// # Errors
     ///
-    /// [`FdProblem::Missing`] or [`FdProblem::Repeated`], in the reader's own error type.
+    /// [`FdProblem::Missing`] or [`FdProblem::Repeated`], or [`FdProblem::Unfit`] within a field that asks for a kind, in the
+    /// reader's own error type.
     pub fn take<E: Error>(&self, index: u64) -> Result<OwnedFd, E> {
+        if let Some(asked) = self.asked.get() {
+            self.check(index, |fd| asked.problem(index, fd))?;
+        }
         let mut fds = self.fds.borrow_mut();
-        let place = usize::try_from(index).unwrap_or(usize::MAX);
+        let place = place(index);
         fds.take_tentatively(place).ok_or_else(|| {
             let count = fds.len();
             self.refuse(if place < count {
@@ -63,6 +79,28 @@ impl Unpacker {
                 FdProblem::Missing { index, count }
             })
         })
+    }
+
+    /// Refuses the descriptor at `index` if something is wrong with it. It stays in the list, which is closed without waiting.
+    pub(super) fn check<E: Error>(
+        &self,
+        index: u64,
+        problem: impl FnOnce(BorrowedFd<'_>) -> Option<FdProblem>,
+    ) -> Result<(), E> {
+        let problem = self.fds.borrow().get(place(index)).and_then(problem);
+        problem.map_or(Ok(()), |problem| Err(self.refuse(problem)))
+    }
+
+    /// Reads a part of the message, each descriptor of which has to be of a kind.
+    #[doc(hidden)]
+    pub fn of_kind<T>(&self, kind: FdKind, read: impl FnOnce() -> T) -> T {
+        let around = self.asked.get();
+        let kind = around.map_or(kind, |around| around.kind.and(kind));
+        let look = FdKind::unless_fits;
+        self.asked.set(Some(Asked { kind, look }));
+        let read = read();
+        self.asked.set(around);
+        read
     }
 
     /// Records what is wrong with a descriptor and returns the error for the reader.
@@ -78,8 +116,17 @@ impl Unpacker {
     }
 
     /// Moves all descriptors out, in their places.
-    pub(super) fn take_all(&self) -> Fds {
-        self.fds.take()
+    ///
+    /// # Errors
+    ///
+    /// [`FdProblem::Unfit`] within a field that asks for a kind.
+    pub(super) fn take_all<E: Error>(&self) -> Result<Fds, E> {
+        if let Some(asked) = self.asked.get() {
+            for index in (0..).take(self.fds.borrow().len()) {
+                self.check(index, |fd| asked.problem(index, fd))?;
+            }
+        }
+        Ok(self.fds.take())
     }
 
     /// Passes on what was read for a `#[sensitive]` member, or an error that repeats nothing of what the peer sent.
@@ -130,6 +177,23 @@ impl Unpacker {
             }),
         }
     }
+}
+
+impl Asked {
+    fn problem(self, index: u64, fd: BorrowedFd<'_>) -> Option<FdProblem> {
+        let came = (self.look)(self.kind, fd)?;
+        let wanted = self.kind;
+        Some(FdProblem::Unfit {
+            index,
+            wanted,
+            came,
+        })
+    }
+}
+
+/// Returns an index of the JSON as one of the list.
+fn place(index: u64) -> usize {
+    usize::try_from(index).unwrap_or(usize::MAX)
 }
 
 #[cfg(test)]

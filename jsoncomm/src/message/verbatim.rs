@@ -95,7 +95,7 @@ impl<'de> Unpack<'de> for RawMessage {
         let json = text.get(..length).unwrap_or_default();
         let message = Self {
             json: json.trim_start_matches(BLANK).to_owned(),
-            fds: fds.take_all(),
+            fds: fds.take_all::<crate::json::Error>()?,
         };
         Ok((message, length))
     }

@@ -81,7 +81,7 @@ impl<'de, T: Deserialize<'de>> Unpack<'de> for WithFds<T> {
     fn unpack<D: Deserializer<'de>>(fds: &Unpacker, from: D) -> Result<Self, D::Error> {
         Ok(Self {
             json: whole(T::deserialize(from))?,
-            fds: fds.take_all(),
+            fds: fds.take_all()?,
         })
     }
 }
