@@ -79,6 +79,7 @@ trait Keeps {
     fn path(&mut self, #[fd(path)] fd: OwnedFd) -> usize;
     fn stream(&mut self, #[fd] fd: UnixStream) -> usize;
     fn input(&mut self, #[fd] fd: ChildStdin) -> usize;
+    fn endpoint(&mut self, #[fd] fd: Connection) -> usize;
     fn ping(&mut self) -> usize;
 }
 
@@ -99,6 +100,10 @@ macro_rules! keep {
             $(fn $method(&mut self, fd: $ty) -> usize {
                 self.keep(fd)
             })*
+
+            fn endpoint(&mut self, _: Connection) -> usize {
+                unreachable!()
+            }
 
             fn ping(&mut self) -> usize {
                 self.0.len()
@@ -141,6 +146,7 @@ fn a_file_whose_file_system_does_not_answer_delays_nobody() {
             "path",
             "stream",
             "input",
+            "endpoint",
         ] {
             let refused = call_untyped(&connection, method, &silent.file);
             let Err(CallError::Fault(fault)) = refused else {

@@ -3,7 +3,7 @@
 //! Whoever sends a connection may have kept a copy of it, or have it from another process. So nothing here waits, and a connection
 //! is taken only if its other end belongs to the user who sent it.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use serde::{Deserializer, Serializer};
@@ -108,10 +108,19 @@ impl Pack for Connection {
 impl<'de> Unpack<'de> for Connection {
     fn unpack<D: Deserializer<'de>>(fds: &Unpacker, from: D) -> Result<Self, D::Error> {
         let index = message::read_fd(from)?;
+        let expected = EXPECTED;
+        let wrong = FdProblem::Kind { index, expected };
+        // What is none stays in the message, which is closed without waiting.
+        fds.check(index, |fd| (!is_endpoint(fd)).then_some(wrong))?;
         let fd = fds.take(index)?;
         let (giver, discard) = fds.giver();
         receive(index, fd, giver, discard).map_err(|problem| fds.refuse(problem))
     }
+}
+
+/// Returns true for a connected seqpacket socket.
+fn is_endpoint(fd: BorrowedFd<'_>) -> bool {
+    is_socket(fd, UNIX, SocketType::SEQPACKET, false) && is_connected(fd) == Ok(true)
 }
 
 /// Makes a connection of a descriptor that came in a message, if it is one and may be taken. Never waits.
@@ -124,10 +133,6 @@ fn receive(
     let expected = EXPECTED;
     let wrong = FdProblem::Kind { index, expected };
     let socket = fd.as_fd();
-    let fits = is_socket(socket, UNIX, SocketType::SEQPACKET, false);
-    if !fits || is_connected(socket) != Ok(true) {
-        return Err(wrong);
-    }
     let is_givers = match giver {
         Giver::Anyone => true,
         Giver::User(user) => Peer::user_of_endpoint(socket) == Some(user),

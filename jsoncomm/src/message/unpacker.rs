@@ -82,7 +82,7 @@ impl Unpacker {
     }
 
     /// Refuses the descriptor at `index` if something is wrong with it. It stays in the list, which is closed without waiting.
-    pub(super) fn check<E: Error>(
+    pub(crate) fn check<E: Error>(
         &self,
         index: u64,
         problem: impl FnOnce(BorrowedFd<'_>) -> Option<FdProblem>,
