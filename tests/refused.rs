@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use jsoncomm::{CallError, Connection};
 use jsoncomm_tests::{PATIENCE, has_linux, needs_proc, skip, this_program};
 use rustix::io::Errno;
+use rustix::process::{PidfdFlags, getpid, pidfd_open};
 use seccompiler::SeccompCmpOp;
 
 use self::filter::{Argument, Calls, is, refuse, refuse_all_but};
@@ -40,9 +41,10 @@ fn in_a_process_of_its_own(part: &str) {
 fn run(restrict: impl FnOnce() + Send + 'static) -> Found {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().to_owned();
+    let pidfd = pidfd_open(getpid(), PidfdFlags::empty()).ok();
     let thread = std::thread::spawn(move || {
         restrict();
-        job::run(&path)
+        job::run(&path, pidfd.as_ref())
     });
     thread.join().expect("nothing fails")
 }
@@ -67,7 +69,10 @@ fn option(call: i64, option: i32) -> (i64, Vec<Argument>) {
 /// `SO_PASSRIGHTS`
 const PASSRIGHTS: i32 = 83;
 
-const OPTIONAL: [Optional; 7] = [
+/// `P_PIDFD`, of linux/wait.h.
+const OF_PIDFD: i32 = 3;
+
+const OPTIONAL: [Optional; 9] = [
     Optional {
         name: "SO_PEERGROUPS",
         calls: || vec![option(libc::SYS_getsockopt, libc::SO_PEERGROUPS)],
@@ -109,6 +114,22 @@ const OPTIONAL: [Optional; 7] = [
         name: "netlink",
         calls: || vec![(libc::SYS_socket, vec![is(0, libc::AF_NETLINK)])],
         without: |found| found,
+    },
+    Optional {
+        name: "statx",
+        calls: || vec![(libc::SYS_statx, Vec::new())],
+        without: |found| Found {
+            directories: false,
+            ..found
+        },
+    },
+    Optional {
+        name: "waitid",
+        calls: || vec![(libc::SYS_waitid, Vec::new())],
+        without: |found| Found {
+            processes: false,
+            ..found
+        },
     },
     Optional {
         name: "getrlimit",
@@ -216,6 +237,10 @@ fn linux_3_17_is_enough_as_far_as_filters_can_simulate_it() {
             &vec![(libc::SYS_memfd_create, vec![later_flags()])],
             Errno::INVAL,
         );
+        refuse(
+            &vec![(libc::SYS_waitid, vec![is(0, OF_PIDFD)])],
+            Errno::INVAL,
+        );
         let later = Argument {
             at: 2,
             is: SeccompCmpOp::Ge,
@@ -234,6 +259,8 @@ fn linux_3_17_is_enough_as_far_as_filters_can_simulate_it() {
         pidfd: false,
         sender: false,
         refusal: false,
+        directories: false,
+        processes: false,
     };
     assert_eq!(found, none);
 }
@@ -261,7 +288,9 @@ fn newer_kernels_give_what_the_page_says() {
     needs_proc!();
     let found = unrestricted();
     let gives = [
+        ("4.11", (4, 11), found.directories),
         ("4.13", (4, 13), found.groups),
+        ("5.4", (5, 4), found.processes),
         ("6.5", (6, 5), found.pidfd && found.sender),
         ("6.16", (6, 16), found.refusal),
     ];
@@ -384,6 +413,7 @@ const NUMBERS: &[(&str, Option<i64>)] = numbers!(
     timerfd_settime SYS_timerfd_settime,
     uname SYS_uname,
     unlinkat SYS_unlinkat,
+    waitid SYS_waitid,
     write SYS_write;
     epoll_wait SYS_epoll_wait,
     poll SYS_poll

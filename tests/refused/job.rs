@@ -1,7 +1,7 @@
 //! What servers and clients do, in one go: run where system calls are refused.
 
 use std::fs::File;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, channel};
@@ -9,7 +9,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use jsoncomm::address::Bind;
-use jsoncomm::message::WithFds;
+use jsoncomm::message::{RawError, WithFds};
 use jsoncomm::server::ServerHandle;
 use jsoncomm::socket::{DATAGRAM_MAX, Socket};
 use jsoncomm::{
@@ -23,6 +23,8 @@ trait Work {
     fn text(&mut self, length: usize) -> String;
     fn swap(&mut self, #[fd] left: File, #[fd] right: File) -> Pair;
     fn later(&mut self, call: &mut Call) -> Deferred<u64>;
+    fn enter(&mut self, #[fd(directory)] place: OwnedFd) -> bool;
+    fn wait_for(&mut self, #[fd(pidfd)] process: OwnedFd) -> bool;
 }
 
 #[derive(Debug, Message)]
@@ -53,6 +55,14 @@ impl Work for Worker {
     fn later(&mut self, call: &mut Call) -> Deferred<u64> {
         call.defer(|reply| self.0.push(reply))
     }
+
+    fn enter(&mut self, _: OwnedFd) -> bool {
+        true
+    }
+
+    fn wait_for(&mut self, _: OwnedFd) -> bool {
+        true
+    }
 }
 
 /// What the machine gave beyond what is needed.
@@ -66,6 +76,10 @@ pub(super) struct Found {
     pub(super) sender: bool,
     /// The kernel refuses descriptors at an endpoint that takes none.
     pub(super) refusal: bool,
+    /// Which file is a directory.
+    pub(super) directories: bool,
+    /// Which descriptor is a process.
+    pub(super) processes: bool,
 }
 
 /// Larger than any datagram.
@@ -107,7 +121,8 @@ fn start(kind: Kind, path: &Path) -> Running {
 }
 
 /// Runs it. The directory is empty, and it is again when this returns.
-pub(super) fn run(directory: &Path) -> Found {
+pub(super) fn run(directory: &Path, pidfd: Option<&OwnedFd>) -> Found {
+    let (directories, processes) = tell_kinds(directory, pidfd);
     let groups_and_pidfd = serve(Kind::Seqpacket, directory);
     let (_, sender) = serve(Kind::Datagram, directory);
     let (groups, pidfd) = groups_and_pidfd;
@@ -116,6 +131,8 @@ pub(super) fn run(directory: &Path) -> Found {
         pidfd,
         sender,
         refusal: refuse_descriptors(directory),
+        directories,
+        processes,
     }
 }
 
@@ -165,6 +182,37 @@ fn send_surplus(kind: Kind, path: &Path) {
         Fault::INVALID_DESCRIPTORS,
         "{reply}"
     );
+}
+
+/// Returns whether a directory and a pidfd are accepted as such. What is not is refused, and nothing else is.
+fn tell_kinds(directory: &Path, pidfd: Option<&OwnedFd>) -> (bool, bool) {
+    #[derive(Message)]
+    struct Untyped<'a>(#[fd] BorrowedFd<'a>);
+
+    let path = directory.join("kinds");
+    let server = start(Kind::Seqpacket, &path);
+    let connection = Connection::open(&path).unwrap().with_timeout(PATIENCE);
+    let tell = |method: &str, fd: BorrowedFd<'_>| {
+        let method = format!("test.work.{method}");
+        match connection.call::<bool, RawError>(&method, &vec![Untyped(fd)]) {
+            Ok(accepted) => accepted,
+            Err(CallError::Fault(fault)) => {
+                assert_eq!(fault.code, Fault::INVALID_DESCRIPTORS, "{fault}");
+                false
+            }
+            Err(other) => panic!("{method}: {other:?}"),
+        }
+    };
+    let place = File::open(directory).unwrap();
+    let null = File::open("/dev/null").unwrap();
+    assert!(!tell("enter", null.as_fd()) && !tell("wait_for", null.as_fd()));
+    let told = (
+        tell("enter", place.as_fd()),
+        pidfd.is_some_and(|pidfd| tell("wait_for", pidfd.as_fd())),
+    );
+    server.handle.stop();
+    server.thread.join().unwrap();
+    told
 }
 
 /// Returns true if the kernel refuses descriptors, false if the server does.
