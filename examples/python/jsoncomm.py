@@ -56,7 +56,8 @@ calls, which connects by `from_parent`:
     server.run()
 
 The annotations of a method declare its arguments (str, int, float, bool, Fd, list[...], dict[str, ...], Optional[...],
-Any). A call with other arguments is refused before the method runs. An argument annotated with Peer is not part of the
+Any). `Annotated[Fd, "regular", "read"]` asks for a kind of descriptor, with the words of FD_KINDS. A call with other
+arguments is refused before the method runs. An argument annotated with Peer is not part of the
 call: it is the caller's identity, as the kernel reports it. Descriptors that a method returns are closed once they are
 sent, and so are those among its arguments that it has not detached. A generator returns a stream of what it yields, as
 fast as its client reads. While it blocks, the whole server does. A method that raises anything but ServiceError and
@@ -84,6 +85,8 @@ The module keeps the promises of the library's README, with these differences:
   reconnect after the server's death, and repeats no call.
 - A method replies before the next message is read, or with a stream. It cannot defer its reply, and its rule decides
   at once. `rpc.discover` has no rule of its own.
+- What descriptors are is checked in arguments that a server receives, and not in what it returns or a client sends.
+  `Fd.kinds` tells it of any.
 - The server describes itself from annotations, without errors and types of the program.
 - Integers of up to 1000 digits are exact. A dict with the keys 1 and "1" is written as it is, and its reader refuses
   it.
@@ -159,6 +162,14 @@ KEPT_FDS = 128  # descriptors in them
 PARENT_FD = "JSONCOMM_PARENT_FD"  # in the environment of a child: the number of its end of the connection to its parent
 GRACE = 1.0  # seconds that a child has to end before it is killed
 SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+SEALS_OF_ALL = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+F_GETPIPE_SZ = 1032
+STATX_TYPE, AT_EMPTY_PATH, AT_STATX_DONT_SYNC = 1, 0x1000, 0x4000
+STATX_MODE = 28  # where stx_mode is in struct statx
+FD_KINDS = (  # each before those that say more
+    "regular directory device pipe memfd memfd(sealed) pidfd socket socket(stream) socket(datagram) socket(seqpacket)"
+    " read write path"
+).split()
 LOG = logging.getLogger("jsoncomm")
 
 Address = Union[str, bytes, "os.PathLike[str]"]
@@ -300,6 +311,18 @@ class Fd:
         """Makes a file object of it, which then owns it."""
         return os.fdopen(self.detach(), mode, **more)
 
+    def kinds(self) -> set[str]:
+        """Returns all words of FD_KINDS that are true of the descriptor. Does not wait for a file system. What cannot be
+        found out is missing."""
+        number = self.fileno()
+        found = set()
+        for find in (_access, _file_type, _memory, _process, _socket_type):
+            try:
+                found.update(find(number))
+            except (OSError, ImportError, AttributeError):
+                pass
+        return found
+
     def close(self) -> None:
         if self._fd >= 0:
             os.close(self.detach())
@@ -322,6 +345,63 @@ class Fd:
 
     def __repr__(self) -> str:
         return f"Fd({self._fd})"
+
+
+def _access(number: int) -> tuple[str, ...]:
+    flags = fcntl.fcntl(number, fcntl.F_GETFL)
+    if flags & os.O_PATH:  # it reads as read-only
+        return ("path",)
+    return {os.O_RDONLY: ("read",), os.O_WRONLY: ("write",), os.O_RDWR: ("read", "write")}.get(flags & os.O_ACCMODE, ())
+
+
+def _file_type(number: int) -> tuple[str, ...]:
+    """fstat(2) would wait for a file system whose daemon does not answer, and Python has no statx(2)."""
+    try:
+        fcntl.fcntl(number, F_GETPIPE_SZ)
+        return ("pipe",)
+    except OSError:
+        pass
+    import ctypes
+
+    found = ctypes.create_string_buffer(256)
+    flags = AT_EMPTY_PATH | AT_STATX_DONT_SYNC
+    if ctypes.CDLL(None).statx(number, b"", flags, STATX_TYPE, found):
+        return ()
+    [mode] = struct.unpack_from("H", found, STATX_MODE)
+    types = {stat.S_IFREG: "regular", stat.S_IFDIR: "directory", stat.S_IFIFO: "pipe"}
+    types.update({stat.S_IFCHR: "device", stat.S_IFBLK: "device"})
+    word = types.get(stat.S_IFMT(mode))
+    return (word,) if word else ()
+
+
+def _memory(number: int) -> tuple[str, ...]:
+    seals = fcntl.fcntl(number, fcntl.F_GET_SEALS)
+    return ("memfd", "memfd(sealed)") if seals & SEALS_OF_ALL == SEALS_OF_ALL else ("memfd",)
+
+
+def _process(number: int) -> tuple[str, ...]:
+    try:
+        os.waitid(os.P_PIDFD, number, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:  # not a child of this process
+        pass
+    return ("pidfd",)
+
+
+def _socket_type(number: int) -> tuple[str, ...]:
+    sock = socket.socket(fileno=number)
+    try:
+        names = {socket.SOCK_STREAM: "stream", socket.SOCK_DGRAM: "datagram", socket.SOCK_SEQPACKET: "seqpacket"}
+        name = names.get(sock.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE))
+        return ("socket", f"socket({name})") if name else ("socket",)
+    finally:
+        sock.detach()
+
+
+def _words(kinds: Iterable[str]) -> str:
+    """Returns the words that say most, in the order of FD_KINDS."""
+    kinds = set(kinds)
+    less = {kind.split("(")[0] for kind in kinds if "(" in kind}
+    return ", ".join(kind for kind in FD_KINDS if kind in kinds - less)
 
 
 class Message:
@@ -1719,6 +1799,10 @@ def _number(number: int, of: str) -> Optional[int]:
 def _check_hint(hint: Any) -> None:
     """Refuses an annotation that `_unpack` cannot apply."""
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Annotated:
+        if inner[0] is Fd and any(word not in FD_KINDS for word in inner[1:]):
+            raise TypeError(f"a descriptor is of {', '.join(FD_KINDS)}")
+        return _check_hint(inner[0])
     if origin is Union or origin is getattr(types, "UnionType", Union):
         inner = tuple(option for option in inner if option is not type(None))
         if len(inner) != 1:
@@ -1738,6 +1822,15 @@ def _unpack(hint: Any, value: Any, message: Message, name: str) -> Any:
         return message.named(value, name)
     if hint is Connection:
         return message.endpoint(message.named(value, name), name)
+    if origin is typing.Annotated and inner[0] is Fd:
+        fd = message.named(value, name)
+        came, wanted = fd.kinds(), inner[1:]
+        if not came.issuperset(wanted):
+            reason = f"descriptor {value} is `{_words(came)}`, and not `{_words(wanted)}`"
+            raise Fault(Fault.INVALID_DESCRIPTORS, reason, name)
+        return fd
+    if origin is typing.Annotated:
+        return _unpack(inner[0], value, message, name)
     if origin is Union or origin is getattr(types, "UnionType", Union):
         [some] = [option for option in inner if option is not type(None)]
         return None if value is None else _unpack(some, value, message, name)
@@ -1776,6 +1869,9 @@ def _schema(hint: Any) -> dict[str, Any]:
         return {"type": "integer", "minimum": 0, "x-file-descriptor": True}
     if hint is Connection:
         return {"type": "integer", "minimum": 0, "x-file-descriptor": True, "x-service": ""}
+    if origin is typing.Annotated:
+        kinds = [*inner[1:]] if inner[0] is Fd else []
+        return {**_schema(inner[0]), **({"x-kind": kinds} if kinds else {})}
     if origin is Union or origin is getattr(types, "UnionType", Union):
         return {"anyOf": [_schema(one) for one in inner]}
     if origin is list:
@@ -1790,7 +1886,7 @@ class _Method:
 
     def __init__(self, function: Callable[..., Any], authorize: Optional[Rule] = None) -> None:
         self.function, self.rule = function, authorize
-        hints = typing.get_type_hints(function)
+        hints = typing.get_type_hints(function, include_extras=True)
         self.returns = hints.get("return", Any)
         taken = inspect.signature(function).parameters
         self.hints = {name: hints.get(name, Any) for name in taken}

@@ -116,6 +116,8 @@ fn call_all(client: &VectorsClient) {
     assert_eq!(client.some(Some(left.as_fd())).unwrap().text.unwrap(), "l");
     let files = [left.as_fd(), right.as_fd(), left.as_fd()];
     assert_eq!(client.list(&files).unwrap(), ["l", "r", "l"]);
+    let files = [right.as_fd(), left.as_fd()];
+    assert_eq!(client.sheets(&files).unwrap(), ["r", "l"]);
     let opened = client.open("abc").unwrap();
     assert_eq!((opened.len, content(opened.file)), (3, "abc".into()));
 

@@ -47,6 +47,9 @@ def call(kind: str, path: str) -> None:
         assert value("echo", text="x" * 900_000) == {"text": "x" * 900_000}
         assert value("read", file=l) == {"text": "l"}
         assert value("kind", file=null) == {"text": "null"}
+        assert value("sheets", files=[r, l]) == ["r", "l"]
+        fixed = make({"kind": "memfd", "text": "f", "seals": ["shrink", "grow", "write"]})
+        assert value("fixed", file=fixed) == {"text": "f"}
         assert value("swap", left=l, right=r) == {"left": "r", "right": "l"}
         assert value("some", file=l) == {"text": "l"}
         assert value("list", files=[l, r, l]) == ["l", "r", "l"]

@@ -34,6 +34,10 @@ pub(crate) trait Vectors {
     fn read(&mut self, #[fd] file: OwnedFd) -> Text;
     /// Returns the type of the file.
     fn kind(&mut self, #[fd] file: OwnedFd) -> Text;
+    /// Returns the content of a file that never changes.
+    fn fixed(&mut self, #[fd(memfd(sealed), read)] file: OwnedFd) -> Text;
+    /// Returns the content of each file, which are regular ones.
+    fn sheets(&mut self, #[fd(regular, read)] files: Vec<OwnedFd>) -> Vec<String>;
     /// Returns both files, swapped.
     fn swap(&mut self, #[fd] left: OwnedFd, #[fd] right: OwnedFd) -> Swapped;
     /// Returns the content of the file, if there is one.
@@ -202,6 +206,18 @@ impl Vectors for Scribe {
         let text = content(file);
         self.note_down("kind", json!({"file": text}));
         Text { text }
+    }
+
+    fn fixed(&mut self, file: OwnedFd) -> Text {
+        let text = content(file);
+        self.note_down("fixed", json!({"file": text}));
+        Text { text }
+    }
+
+    fn sheets(&mut self, files: Vec<OwnedFd>) -> Vec<String> {
+        let texts: Vec<_> = files.into_iter().map(content).collect();
+        self.note_down("sheets", json!({"files": texts}));
+        texts
     }
 
     fn swap(&mut self, left: OwnedFd, right: OwnedFd) -> Swapped {

@@ -14,7 +14,7 @@ import threading
 import unittest
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import Any, Optional
+from typing import Annotated, Any, Optional
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parents[1] / "examples/python"))
@@ -146,6 +146,15 @@ class Service:
     def kind(self, file: Fd) -> Any:
         self._record("kind", file=content(file))
         return {"text": content(file)}
+
+    def fixed(self, file: Annotated[Fd, "memfd(sealed)", "read"]) -> Any:
+        self._record("fixed", file=content(file))
+        return {"text": content(file)}
+
+    def sheets(self, files: list[Annotated[Fd, "regular", "read"]]) -> Any:
+        texts = [content(file) for file in files]
+        self._record("sheets", files=texts)
+        return texts
 
     def swap(self, left: Fd, right: Fd) -> Any:
         self._record("swap", left=content(left), right=content(right))
