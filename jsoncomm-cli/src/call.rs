@@ -17,7 +17,7 @@ use crate::json::Json;
 use crate::places::Places;
 use crate::problem::Problem;
 use crate::words::{Origin, Reading, Text};
-use crate::{output, standard, words};
+use crate::{discover, kinds, output, standard, words};
 
 pub(crate) fn run(mut call: Call) -> Result<(), Problem> {
     let clock = Clock::start(call.reach.timeout);
@@ -81,6 +81,9 @@ fn ask(
         return bare(&mut link.end, params, deadline, call.oneway);
     };
     let link = place.connect(&call.reach, deadline)?;
+    if !call.fds.is_empty() {
+        check_kinds(&within(&link.end, deadline), method, params)?;
+    }
     let connection = within(&link.end, deadline);
     if call.follow {
         follow(&connection, &call.reach, method, params)?;
@@ -92,6 +95,18 @@ fn ask(
     }
     let reply = connection.call::<RawMessage, RawError>(method, params)?;
     Ok(Some(reply))
+}
+
+/// Checks that the descriptors are what the service asks for, as far as it describes that.
+fn check_kinds(connection: &Connection, method: &str, params: &RawMessage) -> Result<(), Problem> {
+    let Some(document) = discover::description(connection)? else {
+        return Ok(());
+    };
+    let mut methods = document.methods.iter();
+    match methods.find(|known| known.name == method) {
+        Some(method) => kinds::check(&document, method, params),
+        None => Ok(()),
+    }
 }
 
 /// Takes over the descriptors that the command line names, to free their numbers for a program that is started.

@@ -3,13 +3,16 @@
 use std::fs;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat};
+use rustix::fs::{AtFlags, FileType, OFlags, StatxFlags, fcntl_getfl, statx};
 
 use crate::output::printable;
 
-/// Describes the file behind a descriptor: its type, its path and its access mode.
+/// Describes the file behind a descriptor: its type, its path and its access mode. Does not wait for a file system, as fstat(2)
+/// would.
 pub(crate) fn describe(fd: BorrowedFd<'_>) -> String {
-    let sort = match fstat(fd).map(|stat| FileType::from_raw_mode(stat.st_mode)) {
+    let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+    let stat = statx(fd, c"", flags, StatxFlags::TYPE);
+    let sort = match stat.map(|stat| FileType::from_raw_mode(stat.stx_mode.into())) {
         Ok(FileType::RegularFile) => "file",
         Ok(FileType::Directory) => "directory",
         Ok(FileType::Symlink) => "symbolic link",

@@ -1,7 +1,7 @@
 //! `jsoncomm list` and `jsoncomm describe`: the description of a service.
 
 use jsoncomm::message::{RawError, RawMessage};
-use jsoncomm::{CallError, Fault};
+use jsoncomm::{CallError, Connection, Fault};
 
 use crate::address::Place;
 use crate::args::{Describe, List, Reach};
@@ -62,6 +62,16 @@ fn ask(place: &Place, reach: &Reach) -> Result<String, Problem> {
         Err(CallError::Fault(fault)) if fault.code == Fault::METHOD_NOT_FOUND => {
             Err(Problem::Undescribed(fault))
         }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Returns the description of what is served on the connection; `None` if the server does not give one.
+pub(crate) fn description(connection: &Connection) -> Result<Option<Document>, Problem> {
+    let nothing = RawMessage::new("{}");
+    match connection.call::<RawMessage, RawError>(DISCOVER, &nothing) {
+        Ok(document) => Ok(read(&document.json).ok()),
+        Err(CallError::Service(_) | CallError::Fault(_)) => Ok(None),
         Err(error) => Err(error.into()),
     }
 }

@@ -12,6 +12,7 @@ mod discover;
 mod field;
 mod files;
 mod json;
+mod kinds;
 mod output;
 mod pages;
 mod peer;

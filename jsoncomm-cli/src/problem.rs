@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use jsoncomm::fds::FdKind;
 use jsoncomm::message::RawError;
 use jsoncomm::message::{DecodeError, EncodeError};
 use jsoncomm::{CallError, Error, Fault};
@@ -54,6 +55,13 @@ pub(crate) enum Problem {
     /// A program that does not exist.
     #[error("{}: no such program", .0.display())]
     NoProgram(PathBuf),
+    /// A descriptor that the service would refuse.
+    #[error("--fd {field}: the file is `{came}`, and the service asks for `{wanted}`")]
+    Unfit {
+        field: Field,
+        came: FdKind,
+        wanted: FdKind,
+    },
     /// The library refuses to send the message.
     #[error("the message cannot be sent")]
     Unsendable(#[source] Error),
@@ -205,6 +213,7 @@ impl Problem {
             | Self::File { .. }
             | Self::Inherited { .. }
             | Self::NoProgram(_)
+            | Self::Unfit { .. }
             | Self::Unsendable(_)
             | Self::CallTooLong { .. }
             | Self::Here { .. }

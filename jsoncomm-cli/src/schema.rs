@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use jsoncomm::fds::FdKind;
+
 use crate::json::Json;
 
 /// The services at an address.
@@ -66,7 +68,8 @@ pub(crate) enum Type {
     },
     Number,
     Text,
-    Descriptor,
+    /// A descriptor that is all of this.
+    Descriptor(FdKind),
     /// A connection to a service of this name; empty if it is not told.
     Endpoint(String),
     /// This string.
@@ -122,8 +125,19 @@ impl Document {
         let mut names = Vec::new();
         ty.names(&mut names);
         let is_one =
-            |ty: &Type| ty.any(&mut |ty| matches!(ty, Type::Descriptor | Type::Endpoint(_)));
+            |ty: &Type| ty.any(&mut |ty| matches!(ty, Type::Descriptor(_) | Type::Endpoint(_)));
         is_one(ty) || self.named(names).iter().any(|one| is_one(&one.ty))
+    }
+
+    /// Returns the type that a named one stands for; `None` if that never ends, or is not described.
+    pub(crate) fn meaning<'d>(&'d self, mut ty: &'d Type) -> Option<&'d Type> {
+        for _ in 0..=self.types.len() {
+            let Type::Named(name) = ty else {
+                return Some(ty);
+            };
+            ty = &self.types.iter().find(|one| one.name == *name)?.ty;
+        }
+        None
     }
 
     /// Returns the types of these names, and those that they use, in the document's order.
@@ -193,13 +207,20 @@ fn schema_of(json: &Json<'_>, member: &str) -> Type {
 
 impl Type {
     fn read(schema: &Json<'_>) -> Self {
+        let words = schema.get("x-kind").map_or(&[][..], Json::elements);
+        let words = words.iter().filter_map(Json::text);
+        let kinds = words.filter_map(|word| FdKind::named(&word));
+        Self::read_any(schema).of_kind(kinds.fold(FdKind::ANY, FdKind::and))
+    }
+
+    fn read_any(schema: &Json<'_>) -> Self {
         if let Some(place) = schema.get("$ref").and_then(Json::text) {
             let name = place.strip_prefix(SCHEMAS).map(str::to_owned);
             return name.map_or(Self::Any, Self::Named);
         }
         if schema.get("x-file-descriptor").is_some_and(Json::is_true) {
             let service = schema.get("x-service").and_then(Json::text);
-            return service.map_or(Self::Descriptor, Self::Endpoint);
+            return service.map_or(Self::Descriptor(FdKind::ANY), Self::Endpoint);
         }
         if let Some(word) = schema.get("const") {
             return word.text().map_or(Self::Any, Self::Word);
@@ -229,6 +250,39 @@ impl Type {
             },
             Some("object") => Self::object(schema),
             _ => Self::Any,
+        }
+    }
+
+    /// Returns the type whose descriptors are all of this, too. Named types say it themselves.
+    fn of_kind(self, kind: FdKind) -> Self {
+        if kind == FdKind::ANY {
+            return self;
+        }
+        let inner = |ty: Box<Self>| Box::new(ty.of_kind(kind));
+        let all = |all: Vec<Self>| all.into_iter().map(|ty| ty.of_kind(kind)).collect();
+        match self {
+            Self::Descriptor(known) => Self::Descriptor(known.and(kind)),
+            Self::List(item) => Self::List(inner(item)),
+            Self::Map(item) => Self::Map(inner(item)),
+            Self::Nullable(ty) => Self::Nullable(inner(ty)),
+            Self::Tuple(items) => Self::Tuple(all(items)),
+            Self::OneOf(types) => Self::OneOf(all(types)),
+            other => other,
+        }
+    }
+
+    /// Returns what each descriptor in it has to be, if it is the same of all.
+    pub(crate) fn kind(&self) -> FdKind {
+        let mut kinds = Vec::new();
+        self.any(&mut |ty| {
+            if let Self::Descriptor(kind) = ty {
+                kinds.push(*kind);
+            }
+            false
+        });
+        match kinds.split_first() {
+            Some((first, others)) if others.iter().all(|kind| kind == first) => *first,
+            _ => FdKind::ANY,
         }
     }
 
@@ -313,7 +367,8 @@ impl fmt::Display for Type {
             Self::Integer { .. } => f.write_str("integer"),
             Self::Number => f.write_str("number"),
             Self::Text => f.write_str("string"),
-            Self::Descriptor => f.write_str("descriptor"),
+            Self::Descriptor(FdKind::ANY) => f.write_str("descriptor"),
+            Self::Descriptor(kind) => write!(f, "descriptor({kind})"),
             Self::Endpoint(service) if service.is_empty() => f.write_str("connection"),
             Self::Endpoint(service) => write!(f, "connection to {service}"),
             Self::Word(word) => write!(f, "{}", Json::string(word)),

@@ -2,6 +2,7 @@
 
 use super::{camel, comment, services, snake};
 use crate::schema::{Document, Member, Method, Type};
+use jsoncomm::fds::FdKind;
 
 const RESERVED: [&str; 42] = [
     "False",
@@ -78,12 +79,12 @@ pub(crate) fn write(document: &Document, methods: &[&Method]) -> String {
                 let total = if all { "" } else { ", total=False" };
                 out.push_str(&format!("\n{name} = TypedDict({}, {{\n", text(&name)));
                 for Member { name, ty, .. } in members {
-                    let ty = received(ty);
-                    out.push_str(&format!("    {}: {},\n", text(name), text(&ty)));
+                    let (kind, ty) = (note(ty), received(ty));
+                    out.push_str(&format!("    {}: {},{kind}\n", text(name), text(&ty)));
                 }
                 out.push_str(&format!("}}{total})\n"));
             }
-            other => out.push_str(&format!("\n{name} = {}\n", alias(other))),
+            other => out.push_str(&format!("\n{name} = {}{}\n", alias(other), note(other))),
         }
     }
     for (service, methods) in services(methods) {
@@ -132,7 +133,12 @@ fn put_method(out: &mut String, method: &Method) {
         Some(result) => format!("The value of the reply: {}.", received(result)),
         None => String::from("There is no reply."),
     };
-    let docs = format!("{} {value}", method.docs);
+    let asked = method
+        .params
+        .iter()
+        .filter(|param| param.ty.kind() != FdKind::ANY);
+    let asked = asked.map(|param| format!(" `{}` is {}.", argument(&param), param.ty.kind()));
+    let docs = format!("{}{} {value}", method.docs, asked.collect::<String>());
     out.push_str(&format!("        {}\n", text(docs.trim_start())));
     let members: Vec<String> = always
         .iter()
@@ -152,6 +158,14 @@ fn put_method(out: &mut String, method: &Method) {
     out.push_str(&format!(
         "        {returning}self.connection.{kind}({whole}, params{timeout})\n"
     ));
+}
+
+/// Returns the comment that says what descriptors in a type are; nothing if they can be anything.
+fn note(ty: &Type) -> String {
+    match ty.kind() {
+        FdKind::ANY => String::new(),
+        kind => format!("  # {kind}"),
+    }
 }
 
 /// What a descriptor is among arguments.
@@ -196,7 +210,7 @@ fn write_type(ty: &Type, descriptor: &str) -> String {
         Type::Integer { .. } => String::from("int"),
         Type::Number => String::from("float"),
         Type::Text => String::from("str"),
-        Type::Descriptor => descriptor.to_owned(),
+        Type::Descriptor(_) => descriptor.to_owned(),
         Type::Endpoint(_) if descriptor == SENT => String::from("jsoncomm.Connection"),
         Type::Endpoint(_) => descriptor.to_owned(),
         Type::Word(word) => format!("Literal[{}]", text(word)),

@@ -2,6 +2,7 @@
 
 use super::{camel, comment, services, snake};
 use crate::schema::{Document, Failing, Member, Method, Type};
+use jsoncomm::fds::FdKind;
 
 const RESERVED: [&str; 56] = [
     "as", "async", "await", "break", "const", "continue", "crate", "dyn", "else", "enum", "extern",
@@ -119,10 +120,22 @@ impl Writer {
     /// Returns true if a value contains descriptors. Such types use only the library's traits.
     fn has_descriptor(&self, ty: &Type) -> bool {
         ty.any(&mut |ty| match ty {
-            Type::Descriptor | Type::Endpoint(_) => true,
+            Type::Descriptor(_) | Type::Endpoint(_) => true,
             Type::Named(name) => self.with_descriptors.contains(name),
             _ => false,
         })
+    }
+
+    /// Returns the attribute of a field with descriptors, and what follows it; nothing for other fields.
+    fn mark(&self, ty: &Type, end: &str) -> String {
+        if !self.has_descriptor(ty) {
+            return String::new();
+        }
+        let words: Vec<_> = ty.kind().words().filter(|word| *word != "device").collect();
+        if words.is_empty() {
+            return format!("#[fd]{end}");
+        }
+        format!("#[fd({})]{end}", words.join(", "))
     }
 
     fn argument(&mut self, method: &str, param: &Member) -> String {
@@ -133,9 +146,7 @@ impl Writer {
         if called != param.name {
             marks.push_str(&format!("#[serde(rename = {})] ", text(&param.name)));
         }
-        if self.has_descriptor(&param.ty) {
-            marks.push_str("#[fd] ");
-        }
+        marks.push_str(&self.mark(&param.ty, " "));
         format!(", {marks}{called}: {ty}")
     }
 
@@ -201,7 +212,7 @@ impl Writer {
             Type::Integer { least, most } => integer(*least, *most).to_owned(),
             Type::Number => String::from("f64"),
             Type::Text => String::from("String"),
-            Type::Descriptor => String::from("std::os::fd::OwnedFd"),
+            Type::Descriptor(_) => String::from("std::os::fd::OwnedFd"),
             Type::Endpoint(service) => match self.traits.iter().find(|(of, _)| of == service) {
                 Some((_, name)) => format!("{name}Client"),
                 None => String::from("jsoncomm::Connection"),
@@ -245,7 +256,12 @@ impl Writer {
             }
             other => {
                 let ty = self.ty(other, &format!("{name}Value"));
-                self.put_alias(name, docs, &ty);
+                if other.kind() == FdKind::ANY {
+                    self.put_alias(name, docs, &ty);
+                } else {
+                    let mark = self.mark(other, " ");
+                    self.put_type(docs, &format!("struct {name}({mark}pub {ty});"));
+                }
             }
         }
     }
@@ -258,11 +274,15 @@ impl Writer {
 
     fn put_struct(&mut self, name: &str, docs: &str, members: &[Member]) {
         let members = self.members(name, members, "    pub ");
+        self.put_type(docs, &format!("struct {name} {{\n{members}}}"));
+    }
+
+    /// Writes a type that is a message.
+    fn put_type(&mut self, docs: &str, item: &str) {
         self.types.push('\n');
         put_docs(&mut self.types, "", docs);
-        self.types.push_str(&format!(
-            "#[derive(Debug, jsoncomm::Message)]\npub struct {name} {{\n{members}}}\n"
-        ));
+        let derive = "#[derive(Debug, jsoncomm::Message)]";
+        self.types.push_str(&format!("{derive}\npub {item}\n"));
     }
 
     fn put_enum(&mut self, name: &str, docs: &str, all: &[Type]) {
@@ -280,21 +300,13 @@ impl Writer {
                     variants.push_str(&format!("    {called} {{\n{members}    }},\n"));
                 }
                 Some(ty) => {
-                    let mark = if self.has_descriptor(ty) {
-                        "#[fd] "
-                    } else {
-                        ""
-                    };
+                    let mark = self.mark(ty, " ");
                     let ty = self.ty(ty, &hint);
                     variants.push_str(&format!("    {called}({mark}{ty}),\n"));
                 }
             }
         }
-        self.types.push('\n');
-        put_docs(&mut self.types, "", docs);
-        self.types.push_str(&format!(
-            "#[derive(Debug, jsoncomm::Message)]\npub enum {name} {{\n{variants}}}\n"
-        ));
+        self.put_type(docs, &format!("enum {name} {{\n{variants}}}"));
     }
 
     fn members(&mut self, of: &str, members: &[Member], before: &str) -> String {
@@ -321,8 +333,9 @@ impl Writer {
                     ty = format!("Option<{ty}>");
                 }
             }
-            if self.has_descriptor(&member.ty) {
-                out.push_str(&format!("{indent}#[fd]\n"));
+            let mark = self.mark(&member.ty, "\n");
+            if !mark.is_empty() {
+                out.push_str(&format!("{indent}{mark}"));
             }
             out.push_str(&format!("{before}{called}: {ty},\n"));
         }
@@ -345,9 +358,11 @@ fn variant(ty: &Type) -> Option<(&str, Option<&Type>)> {
 /// Returns true if a value is a descriptor, or of a generated type.
 fn is_message(ty: &Type) -> bool {
     match ty {
-        Type::Descriptor | Type::Endpoint(_) | Type::Named(_) | Type::Object(_) | Type::Word(_) => {
-            true
-        }
+        Type::Descriptor(_)
+        | Type::Endpoint(_)
+        | Type::Named(_)
+        | Type::Object(_)
+        | Type::Word(_) => true,
         Type::OneOf(all) => all.iter().all(|one| variant(one).is_some()),
         Type::List(inner) | Type::Map(inner) | Type::Nullable(inner) => is_message(inner),
         Type::Tuple(all) => all.iter().any(is_message),

@@ -16,7 +16,7 @@ class HasFileno(Protocol):
 # An open file.
 Opened = TypedDict("Opened", {
     "len": "int",
-    "file": "int",
+    "file": "int",  # memfd(sealed), read
     "log": "Optional[int]",
 })
 
@@ -57,7 +57,7 @@ class TestShelf:
         return self.connection.stream("test.shelf.follow", params, timeout)
 
     def log_to(self, sink: HasFileno, others: List[HasFileno], spare: Optional[HasFileno] = None) -> None:
-        "There is no reply."
+        "`others` is regular, write. `spare` is pipe. There is no reply."
         params: Dict[str, Any] = {"sink": sink, "others": others}
         if spare is not None:
             params["spare"] = spare

@@ -14,7 +14,7 @@ pub trait Shelf {
     /// Each line.
     fn follow(&mut self, call: &mut jsoncomm::Call, path: String) -> jsoncomm::Stream<LineWritten, ShelfError>;
     #[oneway]
-    fn log_to(&mut self, #[fd] sink: std::os::fd::OwnedFd, #[fd] others: Vec<std::os::fd::OwnedFd>, #[fd] spare: Option<std::os::fd::OwnedFd>);
+    fn log_to(&mut self, #[fd] sink: std::os::fd::OwnedFd, #[fd(regular, write)] others: Vec<std::os::fd::OwnedFd>, #[fd(pipe)] spare: Option<std::os::fd::OwnedFd>);
     /// Puts a file back.
     fn put_back(&mut self, id: u8, names: Vec<String>, of: Line) -> Result<bool, std::convert::Infallible>;
 }
@@ -34,7 +34,7 @@ pub enum ShelfError {
 pub struct Opened {
     /// In bytes.
     pub len: u64,
-    #[fd]
+    #[fd(memfd(sealed), read)]
     pub file: std::os::fd::OwnedFd,
     #[fd]
     pub log: Option<std::os::fd::OwnedFd>,
