@@ -84,6 +84,17 @@ fn subscribe_is_called_back_until_either_side_hangs_up() {
 }
 
 #[test]
+fn kinds_refuses_what_can_change_and_what_is_no_text() {
+    let said = text(&example("kinds").output().unwrap());
+    assert_eq!(
+        said,
+        "not sent: text: descriptor 0 is `regular, memfd, read, write`, and not `memfd(sealed), read`\n\
+         kept: 13 bytes\n\
+         refused: text: descriptor 0 is `pipe, read`, and not `memfd(sealed), read` (-32007)\n"
+    );
+}
+
+#[test]
 fn pool_replies_in_order_of_completion_and_stops_cancelled_jobs() {
     let said = text(&example("pool").output().unwrap());
     assert!(said.contains("below 1000: 168 primes\n"), "{said}");
