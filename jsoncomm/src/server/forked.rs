@@ -25,6 +25,7 @@ use crate::client::{Connection, Items, PendingCall};
 use crate::error::CallError;
 use crate::limits::Limits;
 use crate::message::WithFds;
+use crate::peer::Peer;
 use crate::reply::{Reply, Stream, StreamSender};
 use crate::service::Call;
 use crate::socket::{Listener, Received, Socket};
@@ -53,6 +54,8 @@ struct State {
     sinks: Vec<StreamSender<u64>>,
     /// The child that `forks` has made; `None` in the child.
     child: Option<i32>,
+    /// The sessions that have ended.
+    ended: Vec<u64>,
 }
 
 impl Counter for State {
@@ -378,6 +381,32 @@ impl Drop for Held {
             thread.join().unwrap();
         }
     }
+}
+
+#[test]
+fn a_child_that_is_forked_when_a_session_ends_is_told_of_no_other() {
+    alone!();
+    let mut server = Server::new(Limits::default()).unwrap();
+    let sessions = server.sessions::<dyn Counter>(|state: &mut State, _, tag| {
+        state.ended.push(tag);
+        if state.ended.len() == 1 {
+            state.child = parent_of();
+        }
+    });
+    sessions.unwrap();
+    let peer = Peer::from_ids(1, 1).unwrap();
+    for tag in 0..3 {
+        let (_, session) = server.open_session::<dyn Counter>(tag, &peer).unwrap();
+        session.close();
+    }
+    let mut state = State::default();
+    let turn = server.run_once(&mut state, Some(PATIENCE));
+    let Some(child) = state.child.take() else {
+        end_child(state.ended == [0] && matches!(turn, Err(Error::Forked)));
+    };
+    join(child);
+    assert!(turn.is_ok());
+    assert_eq!(state.ended, [0, 1, 2]);
 }
 
 #[test]

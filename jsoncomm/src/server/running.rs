@@ -235,7 +235,7 @@ impl<S> Server<S> {
         self.reactor.arm()?;
         let ended = self.stopping.is_some() && self.end_if_stopping(idle);
         if !self.ended.is_empty() {
-            self.tell_ended(state);
+            self.tell_ended(state)?;
         }
         if ended | std::mem::take(&mut self.stop) {
             Ok(ControlFlow::Break(()))

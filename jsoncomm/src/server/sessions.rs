@@ -176,14 +176,16 @@ impl<S> Server<S> {
         self.context.note(peer, EventKind::Accepted);
     }
 
-    /// Tells the state which sessions have ended.
+    /// Tells the state which sessions have ended. Fails in a child that the state forks, where no more are told.
     #[inline(never)]
-    pub(super) fn tell_ended(&mut self, state: &mut S) {
+    pub(super) fn tell_ended(&mut self, state: &mut S) -> Result<(), Error> {
         for (tag, on_end) in std::mem::take(&mut self.ended) {
             let control = &mut self.control;
             if caught(|| on_end(state, control, tag)).is_err() {
                 self.context.note(None, EventKind::Panicked("", ""));
             }
+            self.check_process()?;
         }
+        Ok(())
     }
 }

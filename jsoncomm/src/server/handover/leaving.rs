@@ -63,7 +63,7 @@ impl<S> Server<S> {
         // Sessions that were opened and are not in the loop yet.
         self.apply_requests();
         self.context.note_losses();
-        self.tell_ended(state);
+        self.tell_ended(state)?;
         self.stop = false;
         self.stopping = None;
         self.context.stopping = false;
