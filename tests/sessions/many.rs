@@ -89,7 +89,13 @@ fn thousands_of_sessions_are_served_by_one_server_within_the_limit_of_their_user
     alone!();
     // Three quarters of the descriptors are for connections. One of these is the lobby's.
     let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    let count = (limit / 4 * 3 - 1).min(7_500);
+    // A client's connection reserves a MiB of addresses to receive in, of which 32 bits have few.
+    let enough = if cfg!(target_pointer_width = "64") {
+        7_500
+    } else {
+        1_000
+    };
+    let count = (limit / 4 * 3 - 1).min(enough);
     let mut limits = Limits::default();
     limits.user_connections = usize::try_from(count).unwrap() + 1;
     limits.connections = limits.user_connections + 10;
