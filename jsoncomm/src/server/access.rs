@@ -206,7 +206,7 @@ impl<S> Server<S> {
         }
     }
 
-    /// Dispatches or refuses a call that was parked, unless its connection, session or socket has gone.
+    /// Dispatches or refuses a call that was parked, unless its connection, session or socket is closed.
     fn settle(
         &mut self,
         state: &mut S,

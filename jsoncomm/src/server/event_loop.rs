@@ -4,12 +4,26 @@ use super::source::{SourceAction, Turn};
 use super::{Server, Source};
 use crate::observe::{EventKind, UndeliveredReason};
 use crate::queue::ReplyRoute;
-use crate::reactor::Key;
+use crate::reactor::{Cause, Key};
 use crate::sys::lock;
 
 impl<S> Server<S> {
     /// Gives each source that is ready its turn.
     pub(super) fn act(&mut self, state: &mut S) {
+        self.give_turns(state, |server, source, state, key, cause| match source {
+            Source::Datagrams(endpoint) => endpoint.act(server.turn(state, key, cause)),
+            Source::Connection(connection) => connection.act(server.turn(state, key, cause)),
+            Source::Listener(listener) => server.accept(listener, key),
+            other => server.act_without_peers(other, state, cause),
+        });
+    }
+
+    /// Gives each source that is ready a turn by `act`, which returns what to do with it next.
+    pub(super) fn give_turns(
+        &mut self,
+        state: &mut S,
+        act: impl Fn(&mut Self, &mut Source<S>, &mut S, Key, Cause) -> SourceAction,
+    ) {
         // Replies that other threads have posted while the loop was waiting.
         self.send_posts();
         let mut index = 0;
@@ -18,28 +32,42 @@ impl<S> Server<S> {
             let Some(mut source) = self.reactor.take(key) else {
                 continue;
             };
-            let turn = Turn {
-                state: &mut *state,
-                context: &mut self.context,
-                inbox: &mut self.inbox,
-                key,
-                cause,
-            };
-            let action = match &mut *source {
-                Source::Datagrams(endpoint) => endpoint.act(turn),
-                Source::Connection(connection) => connection.act(turn),
-                Source::Listener(listener) => self.accept(listener, key),
-                Source::Client(driven) => driven.act(cause),
-                Source::Lingering(lingering) => lingering.act(),
-                Source::Watched(watched) => watched.act(state, &mut self.control, cause),
-                Source::Timer(timer) => timer.act(state, &mut self.control),
-                Source::Sessions(_) => SourceAction::Keep(None),
-            };
+            let action = act(self, &mut source, state, key, cause);
             if !self.context.is_own_process() {
                 return;
             }
             self.apply(key, source, action);
             self.send_posts();
+        }
+    }
+
+    /// What a source works with in its turn.
+    pub(super) fn turn<'t>(&'t mut self, state: &'t mut S, key: Key, cause: Cause) -> Turn<'t, S> {
+        Turn {
+            state,
+            context: &mut self.context,
+            inbox: &mut self.inbox,
+            key,
+            cause,
+        }
+    }
+
+    /// Gives a turn to a source that no peer sends calls to.
+    pub(super) fn act_without_peers(
+        &mut self,
+        source: &mut Source<S>,
+        state: &mut S,
+        cause: Cause,
+    ) -> SourceAction {
+        match source {
+            Source::Client(driven) => driven.act(cause),
+            Source::Lingering(lingering) => lingering.act(),
+            Source::Watched(watched) => watched.act(state, &mut self.control, cause),
+            Source::Timer(timer) => timer.act(state, &mut self.control),
+            Source::Datagrams(_)
+            | Source::Connection(_)
+            | Source::Listener(_)
+            | Source::Sessions(_) => SourceAction::Keep(None),
         }
     }
 

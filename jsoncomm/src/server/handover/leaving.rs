@@ -23,7 +23,7 @@ use crate::server::datagrams::{Datagrams, UnfinishedBatch};
 use crate::server::listener::ListenerSource;
 use crate::server::sending::ReplySocket;
 use crate::server::sessions::Sessions;
-use crate::server::source::{SourceAction, Turn};
+use crate::server::source::SourceAction;
 use crate::server::{Server, Source};
 use crate::socket::local_address;
 
@@ -104,34 +104,12 @@ impl<S> Server<S> {
 
     /// Gives each source that is ready a turn in which it reads nothing.
     fn act_unread(&mut self, state: &mut S) {
-        self.send_posts();
-        for (key, cause) in std::mem::take(&mut self.turns) {
-            let Some(mut source) = self.reactor.take(key) else {
-                continue;
-            };
-            let turn = Turn {
-                state: &mut *state,
-                context: &mut self.context,
-                inbox: &mut self.inbox,
-                key,
-                cause,
-            };
-            let action = match &mut *source {
-                Source::Datagrams(endpoint) => endpoint.act_unread(turn),
-                Source::Connection(connection) => connection.act_unread(turn),
-                Source::Listener(_) => SourceAction::Ignore(None),
-                Source::Sessions(_) => SourceAction::Keep(None),
-                Source::Client(driven) => driven.act(cause),
-                Source::Lingering(lingering) => lingering.act(),
-                Source::Watched(watched) => watched.act(state, &mut self.control, cause),
-                Source::Timer(timer) => timer.act(state, &mut self.control),
-            };
-            if !self.context.is_own_process() {
-                return;
-            }
-            self.apply(key, source, action);
-            self.send_posts();
-        }
+        self.give_turns(state, |server, source, state, key, cause| match source {
+            Source::Datagrams(endpoint) => endpoint.act_unread(server.turn(state, key, cause)),
+            Source::Connection(connection) => connection.act_unread(server.turn(state, key, cause)),
+            Source::Listener(_) => SourceAction::Ignore(None),
+            other => server.act_without_peers(other, state, cause),
+        });
     }
 
     /// Takes all sockets out of the loop.
