@@ -83,7 +83,7 @@ impl Auctioneer {
     fn tell_others(&self, tag: u64) {
         let other = self.bidders.iter().find(|(other, _)| **other != tag);
         if let Some((_, (_, bidder))) = other {
-            // If the bidder has gone, its session ends.
+            // If the bidder hangs up, its session ends.
             let _ = bidder.outbid(self.price);
         }
     }

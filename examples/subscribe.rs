@@ -38,7 +38,7 @@ impl Store for Values {
     }
 
     fn set(&mut self, key: &str, value: u32) -> usize {
-        // This never waits: a subscriber that does not read, or has gone, is dropped.
+        // This never waits: a subscriber that does not read, or has hung up, is dropped.
         let told = |events: &EventsClient| events.changed(key, value).is_ok();
         self.subscribers.retain(told);
         self.subscribers.len()
@@ -89,7 +89,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     stop.stop();
     runs.join().map_err(|_| "the store panicked")??;
-    // The store has gone, and its copy of the other end with it.
+    // The store has ended, and its copy of the other end is closed.
     while first.run_once(&mut Printer, None)? == ControlFlow::Continue(()) {}
     writeln!(out, "the store has hung up")?;
     Ok(())

@@ -34,7 +34,7 @@ pub(crate) struct Method {
     pub(crate) errors: Vec<Failing>,
     pub(crate) stream: bool,
     pub(crate) deprecated: bool,
-    /// The server has a rule for who may call it.
+    /// The server has a rule for callers of this method.
     pub(crate) restricted: bool,
 }
 

@@ -162,7 +162,7 @@ impl Peer {
         Self::from_credentials(Credentials { pid: 0, uid, gid })
     }
 
-    /// The same peer with these supplementary groups.
+    /// Returns this peer with these supplementary groups.
     pub(crate) fn with_groups(self, groups: Option<Box<[u32]>>) -> Self {
         self.with_details(groups, None)
     }

@@ -256,7 +256,7 @@ fn a_result_or_item_that_does_not_fit_is_not_sent() {
 
 #[test]
 fn a_client_refuses_a_reply_whose_descriptor_does_not_fit() {
-    /// The same service without the kind.
+    /// A service of that name that asks for no kind.
     #[derive(Debug, Message)]
     struct Any(#[fd] File);
 

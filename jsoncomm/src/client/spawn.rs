@@ -51,7 +51,7 @@ impl Connection {
 
     /// Connects to the parent process, which has started this one with [`Server::spawn`](crate::Server::spawn).
     ///
-    /// Calls end with [`CallError::Closed`](crate::CallError::Closed) once the parent has gone.
+    /// Calls end with [`CallError::Closed`](crate::CallError::Closed) once the parent has ended.
     ///
     /// # Errors
     ///

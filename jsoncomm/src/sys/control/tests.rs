@@ -248,9 +248,11 @@ fn unread_messages_are_counted_and_take_at_least_the_assumed_size() {
 #[cfg(repository)]
 #[test]
 fn a_descriptor_at_the_number_of_a_standard_stream_is_inherited_above_them() {
+    // This process runs only this test, which does not use standard input.
     jsoncomm_watchdog::alone!();
-    // SAFETY: this process runs only this test, which does not use standard input.
-    let stdin = unsafe { OwnedFd::from_raw_fd(0) };
+    let Ok(Numbered::Inherited(stdin)) = take_number(0, |_| true) else {
+        panic!("standard input is close-on-exec, or closed");
+    };
     let mut command = Command::new("true");
     assert!(crate::fds::inherit(&mut command, stdin).unwrap() > 2);
 }
