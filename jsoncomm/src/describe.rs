@@ -67,13 +67,15 @@ mod discover;
 mod document;
 #[cfg(feature = "schema")]
 mod foreign;
-mod tree;
+mod schemas;
+mod text;
 
 #[cfg(feature = "schema")]
 #[cfg_attr(docsrs, doc(cfg(feature = "schema")))]
 pub use crate::shape::Schema;
 pub use crate::shape::{Definition, Field, Form, Shape, Type, Variant};
 pub(crate) use discover::{DISCOVER, Discovery, Document};
+use text::Text;
 
 /// Describes itself: implemented for `dyn Trait` by `#[jsoncomm::service]`, and for an enum of requests by
 /// `#[derive(Message)]`.
@@ -163,7 +165,7 @@ impl Description {
 
     /// Writes the service's OpenRPC document, in lines, with one at the end. It is the same each time.
     pub fn open_rpc(&self) -> String {
-        document::document(&[*self], &|_, _| false).in_lines()
+        document::document(&[*self], &|_, _| false, Text::in_lines())
     }
 }
 

@@ -1,8 +1,12 @@
 //! The structs and enums of a document, each found once, however they contain each other.
 
 #[cfg(feature = "schema")]
+use super::foreign::Schemas;
+use super::schemas::SchemaWriter;
+use super::text::Text;
+#[cfg(feature = "schema")]
 use crate::shape::Schema;
-use crate::shape::{Definition, Field, Form, Presence, Shape, Type, Variant, Way};
+use crate::shape::{Definition, Form, Shape, Type, Way};
 
 /// The name in the document of each definition in each direction. There are few, so the list is searched.
 #[derive(Debug, Default)]
@@ -38,9 +42,11 @@ impl Names {
 
 /// Returns the name, with a number if it is taken, and marks it as taken.
 fn free(name: String, taken: &mut Vec<String>) -> String {
-    let numbered = (2..).map(|number| format!("{name}{number}"));
-    let mut all = std::iter::once(name.clone()).chain(numbered);
-    let free = all.find(|name| !taken.contains(name)).unwrap_or(name);
+    let (mut free, mut number) = (name.clone(), 1_u32);
+    while taken.contains(&free) {
+        number += 1;
+        free = format!("{name}{number}");
+    }
     taken.push(free.clone());
     free
 }
@@ -100,23 +106,30 @@ impl Found {
 
 /// Returns the types that the shape names.
 fn parts(shape: &Shape) -> Vec<Type> {
+    let mut parts = Vec::new();
     match shape {
-        Shape::Optional(item) | Shape::List { item, .. } | Shape::Map(item) => vec![*item],
-        Shape::Tuple(items) => items.to_vec(),
-        Shape::Defined(definition) => parts_of_form(&definition.form()),
-        _ => Vec::new(),
+        Shape::Optional(item) | Shape::List { item, .. } | Shape::Map(item) => parts.push(*item),
+        Shape::Tuple(items) => parts.extend_from_slice(items),
+        Shape::Defined(definition) => add_parts(&definition.form(), &mut parts),
+        _ => {}
     }
+    parts
 }
 
-fn parts_of_form(form: &Form) -> Vec<Type> {
+fn add_parts(form: &Form, to: &mut Vec<Type>) {
     match form {
-        Form::Whole(ty) => vec![*ty],
-        Form::Elements(fields) | Form::Members(fields) => fields.iter().map(Field::ty).collect(),
-        Form::Variants(variants, _) => {
-            let forms = variants.iter().map(Variant::form);
-            forms.flat_map(|form| parts_of_form(&form)).collect()
+        Form::Whole(ty) => to.push(*ty),
+        Form::Elements(fields) | Form::Members(fields) => {
+            for field in *fields {
+                to.push(field.ty());
+            }
         }
-        Form::Unit | Form::Other => Vec::new(),
+        Form::Variants(variants, _) => {
+            for variant in *variants {
+                add_parts(&variant.form(), to);
+            }
+        }
+        Form::Unit | Form::Other => {}
     }
 }
 
@@ -134,45 +147,37 @@ fn looks_same(one: Shape, other: Shape, seen: &mut Vec<[*const Definition; 2]>) 
             return true;
         }
         seen.push(pair);
-        if one.rust_name() != other.rust_name() || one.docs() != other.docs() {
+        let differs = |way| schema(one, way) != schema(other, way);
+        if one.rust_name() != other.rust_name() || differs(Way::Read) || differs(Way::Written) {
             return false;
         }
     }
-    // `Debug` prints all but the types inside.
-    format!("{one:?}") == format!("{other:?}")
-        && parts(&one)
+    let (one, other) = (parts(&one), parts(&other));
+    one.len() == other.len()
+        && one
             .into_iter()
-            .zip(parts(&other))
+            .zip(other)
             .all(|(one, other)| looks_same(one.shape(), other.shape(), seen))
+}
+
+/// Writes the schema of a definition, without the names of those in it.
+fn schema(definition: &Definition, way: Way) -> String {
+    let mut writer = SchemaWriter {
+        text: Text::in_one(),
+        names: &Names::default(),
+        #[cfg(feature = "schema")]
+        foreign: &Schemas::new(&[]),
+    };
+    writer.definition(definition, way);
+    writer.text.end()
 }
 
 /// Returns true if what is read differs from what is written, here or in a type inside.
 fn differs(definition: &'static Definition) -> bool {
     let mut found = Found::default();
     found.walk(Shape::Defined(definition), Way::Read);
-    found.definitions.iter().any(|(definition, _)| {
-        let form = definition.form();
-        presences(&form, Way::Read) != presences(&form, Way::Written)
-    })
-}
-
-/// Returns when each part of a form is there.
-fn presences(form: &Form, way: Way) -> Vec<Presence> {
-    match form {
-        Form::Elements(fields) => fields.iter().map(|field| field.in_array(way)).collect(),
-        Form::Members(fields) => fields.iter().map(|field| field.presence(way)).collect(),
-        Form::Variants(variants, tag) => variants
-            .iter()
-            .flat_map(|variant| {
-                let form = variant.form();
-                let mut all = presences(&form, way);
-                all.push(variant.presence(way));
-                all.extend(tag.map(|_| form.beside_tag(way)));
-                all
-            })
-            .collect(),
-        Form::Unit | Form::Whole(_) | Form::Other => Vec::new(),
-    }
+    let mut all = found.definitions.iter();
+    all.any(|(definition, _)| schema(definition, Way::Read) != schema(definition, Way::Written))
 }
 
 #[cfg(test)]

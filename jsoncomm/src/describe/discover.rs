@@ -8,6 +8,7 @@ use serde::ser::Error;
 use serde::{Deserializer, Serializer};
 
 use super::document::IsRestricted;
+use super::text::Text;
 use super::{Description, document};
 use crate::message::{Copied, Pack, Packer, Unpack, Unpacker};
 
@@ -47,7 +48,7 @@ impl Discovery {
 
     /// Returns the document. `is_restricted` is the same each time.
     pub(crate) fn text(&self, is_restricted: IsRestricted<'_>) -> &str {
-        let write = || document::document(&self.descriptions, is_restricted).in_one();
+        let write = || document::document(&self.descriptions, is_restricted, Text::in_one());
         self.text.get_or_init(write)
     }
 }

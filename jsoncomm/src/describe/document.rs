@@ -3,10 +3,10 @@
 use super::definitions::{Found, Names, short};
 #[cfg(feature = "schema")]
 use super::foreign::Schemas;
-use super::tree::Tree;
+use super::schemas::SchemaWriter;
+use super::text::Text;
 use super::{Answer, Description, Method};
-use crate::shape::{Definition, Field, Form, Presence, Shape, Type, Variant, Way};
-use std::borrow::Cow;
+use crate::shape::{Field, Form, Shape, Variant, Way};
 
 /// The version of OpenRPC that the document follows.
 const OPENRPC: &str = "1.3.2";
@@ -14,352 +14,222 @@ const OPENRPC: &str = "1.3.2";
 /// Returns true if an endpoint has a rule for calls to this method of this service.
 pub(crate) type IsRestricted<'r> = &'r dyn Fn(&str, &str) -> bool;
 
-/// Writes the document of what one endpoint serves.
-pub(super) fn document(descriptions: &[Description], is_restricted: IsRestricted<'_>) -> Tree {
-    let mut found = Found::default();
-    let all = descriptions.iter();
-    for method in all.flat_map(|description| description.methods) {
-        for field in method.parameters {
-            found.walk(field.ty().shape(), Way::Read);
-        }
-        if let Some(answer) = method.answer {
-            found.walk(answer.value.shape(), Way::Written);
-            found.walk(answer.error.shape(), Way::Written);
-        }
-    }
+/// Writes the document of what one endpoint serves behind an empty text.
+pub(super) fn document(
+    descriptions: &[Description],
+    is_restricted: IsRestricted<'_>,
+    text: Text,
+) -> String {
+    let found = find(descriptions);
     #[cfg(feature = "schema")]
     let foreign = Schemas::new(&found.schemas);
     #[cfg(feature = "schema")]
     let named = foreign.named();
-    #[cfg(not(feature = "schema"))]
-    let named = Vec::<(String, Tree)>::new();
+    #[cfg(feature = "schema")]
     let taken = named.iter().map(|(name, _)| name.clone()).collect();
-    let writer = DocumentWriter {
-        names: Names::new(&found.definitions, taken),
+    #[cfg(not(feature = "schema"))]
+    let taken = Vec::new();
+    let names = Names::new(&found.definitions, taken);
+    let mut writer = DocumentWriter(SchemaWriter {
+        text,
+        names: &names,
         #[cfg(feature = "schema")]
-        foreign,
-    };
-    let mut seen = Vec::new();
-    let mut schemas = Tree::object();
-    for (definition, way) in found.definitions {
-        let name = writer.names.get(definition, way);
-        if !seen.contains(&name) {
-            seen.push(name);
-            schemas.push_named(name.to_owned(), writer.definition(definition, way));
+        foreign: &foreign,
+    });
+    writer.text().open(b'{');
+    writer.text().member("openrpc", OPENRPC);
+    writer.info(descriptions);
+    writer.text().open_array("methods");
+    for description in descriptions {
+        for method in description.methods {
+            let restricted = is_restricted(description.name, method.name);
+            writer.method(description, method, restricted);
         }
     }
-    for (name, schema) in named {
-        schemas.push_named(name, schema);
+    writer.text().close(b']');
+    writer.text().open_object("components");
+    writer.text().open_object("schemas");
+    let mut seen = Vec::new();
+    for (definition, way) in found.definitions {
+        let name = names.get(definition, way);
+        if !seen.contains(&name) {
+            seen.push(name);
+            writer.text().key(name);
+            writer.0.definition(definition, way);
+        }
     }
-    let methods = descriptions.iter().flat_map(|description| {
-        let methods = description.methods.iter();
-        methods.map(|method| {
-            let mut tree = writer.method(description, method);
-            if is_restricted(description.name, method.name) {
-                tree.push("x-restricted", Tree::Bool(true));
-            }
-            tree
-        })
-    });
-    Tree::object()
-        .with("openrpc", Tree::text(OPENRPC))
-        .with("info", info(descriptions))
-        .with("methods", Tree::Array(methods.collect()))
-        .with("components", Tree::object().with("schemas", schemas))
+    #[cfg(feature = "schema")]
+    for (name, schema) in named {
+        writer.text().key(&name);
+        writer.text().value(&schema);
+    }
+    for _ in 0..3 {
+        writer.text().close(b'}');
+    }
+    writer.0.text.end()
 }
 
-fn info(descriptions: &[Description]) -> Tree {
-    let joined = |of: fn(&Description) -> &'static str, between: &str| {
-        let all = descriptions.iter().map(of);
-        let all: Vec<_> = all.filter(|text| !text.is_empty()).collect();
-        all.join(between)
-    };
-    let version = descriptions.iter().find_map(Description::version);
-    Tree::object()
-        .with("title", Tree::string(joined(Description::name, ", ")))
-        .with("version", Tree::text(version.unwrap_or("0.0.0")))
-        .with_filled(
-            "description",
-            Tree::string(joined(Description::docs, "\n\n")),
-        )
+/// Finds the types of all methods.
+fn find(descriptions: &[Description]) -> Found {
+    let mut found = Found::default();
+    for description in descriptions {
+        for method in description.methods {
+            for field in method.parameters {
+                found.walk(field.shape(), Way::Read);
+            }
+            if let Some(answer) = method.answer {
+                found.walk(answer.value.shape(), Way::Written);
+                found.walk(answer.error.shape(), Way::Written);
+            }
+        }
+    }
+    found
+}
+
+/// Appends a text to others, unless it is empty.
+fn append(all: &mut String, between: &str, text: &str) {
+    if !all.is_empty() && !text.is_empty() {
+        all.push_str(between);
+    }
+    all.push_str(text);
 }
 
 /// Writes the parts of a document.
-struct DocumentWriter {
-    names: Names,
-    #[cfg(feature = "schema")]
-    foreign: Schemas,
-}
+struct DocumentWriter<'n>(SchemaWriter<'n>);
 
-impl DocumentWriter {
-    fn method(&self, description: &Description, method: &Method) -> Tree {
-        let whole = |name: &str| Tree::string(format!("{}.{name}", description.name));
-        let mut tree = Tree::object().with("name", whole(method.name));
+impl DocumentWriter<'_> {
+    fn text(&mut self) -> &mut Text {
+        &mut self.0.text
+    }
+
+    fn info(&mut self, descriptions: &[Description]) {
+        let (mut title, mut docs) = (String::new(), String::new());
+        for description in descriptions {
+            append(&mut title, ", ", description.name);
+            append(&mut docs, "\n\n", description.docs);
+        }
+        let version = descriptions.iter().find_map(Description::version);
+        let text = self.text();
+        text.open_object("info");
+        text.member("title", &title);
+        text.member("version", version.unwrap_or("0.0.0"));
+        text.filled_member("description", &docs);
+        text.close(b'}');
+    }
+
+    fn method(&mut self, description: &Description, method: &Method, restricted: bool) {
+        let whole = |name: &str| format!("{}.{name}", description.name);
         let first = method.docs.split("\n\n").next().unwrap_or_default();
-        tree.push_filled("summary", Tree::string(first.replace('\n', " ")));
+        let text = self.text();
+        text.open(b'{');
+        text.member("name", &whole(method.name));
+        text.filled_member("summary", &first.replace('\n', " "));
         if first.len() < method.docs.len() {
-            tree.push("description", Tree::text(method.docs));
+            text.member("description", method.docs);
         }
-        let params = method.parameters.iter();
-        let params = params.map(|field| self.parameter(field));
-        tree.push("paramStructure", Tree::text("by-name"));
-        tree.push("params", Tree::Array(params.collect()));
+        text.member("paramStructure", "by-name");
+        text.open_array("params");
+        for field in method.parameters {
+            self.parameter(field);
+        }
+        self.text().close(b']');
         match &method.answer {
-            Some(answer) => self.answer(&mut tree, answer),
-            None => tree.push("x-oneway", Tree::Bool(true)),
+            Some(answer) => self.answer(answer),
+            None => self.text().plain_member("x-oneway", &true),
         }
-        let aliases = method.aliases.iter().map(|name| whole(name));
-        tree.push_filled("x-aliases", Tree::Array(aliases.collect()));
+        let text = self.text();
+        if !method.aliases.is_empty() {
+            text.open_array("x-aliases");
+            for name in method.aliases {
+                text.string(&whole(name));
+            }
+            text.close(b']');
+        }
         if let Some(note) = method.deprecated.or(description.deprecated) {
-            tree.push("deprecated", Tree::Bool(true));
-            tree.push_filled("x-deprecated", Tree::text(note));
+            text.plain_member("deprecated", &true);
+            text.filled_member("x-deprecated", note);
         }
-        tree
+        if restricted {
+            text.plain_member("x-restricted", &true);
+        }
+        text.close(b'}');
     }
 
-    fn parameter(&self, field: &Field) -> Tree {
-        let tree = Tree::object()
-            .with("name", Tree::text(field.name()))
-            .with_filled("description", Tree::text(field.docs()))
-            .with("required", Tree::Bool(field.is_required()))
-            .with("schema", self.shape(field.ty(), Way::Read));
-        known_as(tree, field.aliases())
+    fn parameter(&mut self, field: &Field) {
+        let text = self.text();
+        text.open(b'{');
+        text.member("name", field.name());
+        text.filled_member("description", field.docs());
+        text.plain_member("required", &field.is_required());
+        text.key("schema");
+        self.0.of_type(field.ty(), Way::Read);
+        self.text().filled_array("x-aliases", field.aliases());
+        self.text().close(b'}');
     }
 
-    fn answer(&self, tree: &mut Tree, answer: &Answer) {
+    fn answer(&mut self, answer: &Answer) {
         let name = if answer.kind.stream { "item" } else { "result" };
-        let schema = self.shape(answer.value, Way::Written);
-        let result = Tree::object().with("name", Tree::text(name));
-        tree.push("result", result.with("schema", schema));
-        tree.push_filled("errors", Tree::Array(self.errors(answer)));
+        self.text().open_object("result");
+        self.text().member("name", name);
+        self.text().key("schema");
+        self.0.of_type(answer.value, Way::Written);
+        self.text().close(b'}');
+        self.errors(answer);
         if answer.kind.stream {
-            tree.push("x-stream", Tree::Bool(true));
+            self.text().plain_member("x-stream", &true);
         }
     }
 
     /// Writes a service's errors: the variants of an enum, or one error for another type.
-    fn errors(&self, answer: &Answer) -> Vec<Tree> {
-        let error = |code: i64, message: &str, data: Option<Tree>| {
-            let tree = Tree::object()
-                .with("code", Tree::Integer(code.into()))
-                .with("message", Tree::string(message.to_owned()));
-            match data {
-                Some(data) => tree.with("data", data),
-                None => tree,
-            }
-        };
-        let whole = || Some(self.shape(answer.error, Way::Written));
-        match answer.error.shape() {
-            Shape::Never => Vec::new(),
+    fn errors(&mut self, answer: &Answer) {
+        let name = match answer.error.shape() {
+            Shape::Never => return,
             Shape::Defined(definition) => match definition.form() {
-                Form::Variants(variants, tag) => {
-                    let variants = variants.iter().filter(|v| v.exists(Way::Written));
-                    let one = |v: &Variant| {
-                        error(v.code(), v.name(), Some(self.variant(v, tag, Way::Written)))
-                    };
-                    variants.map(one).collect()
-                }
-                _ => vec![error(1, definition.name(), whole())],
+                Form::Variants(variants, tag) => return self.variants(variants, tag),
+                _ => definition.name().to_owned(),
             },
             // An enum of which only the variants' names are known.
-            _ if !answer.kind.codes.is_empty() => {
-                let codes = (1..).zip(answer.kind.codes);
-                codes.map(|(code, name)| error(code, name, None)).collect()
-            }
-            Shape::Anything(rust) => vec![error(1, &short(rust), whole())],
-            _ => vec![error(1, "error", whole())],
-        }
-    }
-
-    /// Writes the schema of a type, or a reference to it, and what is asked of the descriptors in it.
-    fn shape(&self, ty: Type, way: Way) -> Tree {
-        let schema = self.any_shape(ty, way);
-        let words: Vec<_> = ty.kind().words().map(Tree::text).collect();
-        if words.is_empty() {
-            return schema;
-        }
-        Tree::Object(members(schema)).with("x-kind", Tree::Array(words))
-    }
-
-    fn any_shape(&self, ty: Type, way: Way) -> Tree {
-        match ty.shape() {
-            Shape::Anything(rust) => Tree::object().with("title", Tree::string(short(rust))),
-            Shape::Never => never(),
-            Shape::Null => of_type("null"),
-            Shape::Boolean => of_type("boolean"),
-            Shape::Integer { least, most } => of_type("integer")
-                .with("minimum", Tree::Integer(least))
-                .with("maximum", Tree::Natural(most)),
-            Shape::Number => of_type("number"),
-            Shape::Text => of_type("string"),
-            Shape::Descriptor(what) => of_type("integer")
-                .with("minimum", Tree::Integer(0))
-                .with("x-file-descriptor", Tree::Bool(true))
-                .with_filled("description", Tree::text(what)),
-            Shape::Endpoint(service) => of_type("integer")
-                .with("minimum", Tree::Integer(0))
-                .with("x-file-descriptor", Tree::Bool(true))
-                .with("x-service", Tree::text(service))
-                .with(
-                    "description",
-                    Tree::text("a connected unix seqpacket socket"),
-                ),
-            Shape::Optional(item) => any_of(vec![self.shape(item, way), of_type("null")]),
-            Shape::List {
-                item,
-                length,
-                distinct,
-            } => {
-                let mut tree = of_type("array").with("items", self.shape(item, way));
-                if let Some(length) = length {
-                    tree.push("minItems", Tree::count(length));
-                    tree.push("maxItems", Tree::count(length));
-                }
-                if distinct {
-                    tree.push("uniqueItems", Tree::Bool(true));
-                }
-                tree
-            }
-            Shape::Tuple(items) => {
-                let items = items.iter().map(|item| self.shape(*item, way));
-                tuple(items.map(|item| (Presence::Always, item)).collect())
-            }
-            Shape::Map(item) => {
-                of_type("object").with("additionalProperties", self.shape(item, way))
-            }
-            Shape::Defined(definition) => {
-                let name = self.names.get(definition, way);
-                let place = format!("#/components/schemas/{name}");
-                Tree::object().with("$ref", Tree::string(place))
-            }
-            #[cfg(feature = "schema")]
-            Shape::Schema(schema) => self.foreign.schema(schema),
-        }
-    }
-
-    fn definition(&self, definition: &Definition, way: Way) -> Tree {
-        described(self.form(&definition.form(), way), definition.docs())
-    }
-
-    fn form(&self, form: &Form, way: Way) -> Tree {
-        match *form {
-            Form::Unit => of_type("null"),
-            Form::Whole(ty) => self.shape(ty, way),
-            Form::Elements(fields) => {
-                let one = |field: &Field| (field.in_array(way), self.field(field, way));
-                tuple(fields.iter().map(one).collect())
-            }
-            Form::Members(fields) => object(fields.iter().map(|field| {
-                let schema = self.field(field, way);
-                (field.name(), field.presence(way), schema)
-            })),
-            Form::Variants(variants, tag) => self.variants(variants, tag, way),
-            Form::Other => Tree::object(),
-        }
-    }
-
-    fn field(&self, field: &Field, way: Way) -> Tree {
-        let schema = described(self.shape(field.ty(), way), field.docs());
-        known_as(schema, field.aliases())
-    }
-
-    fn variants(&self, all: &[Variant], tag: Option<[&'static str; 2]>, way: Way) -> Tree {
-        let all: Vec<_> = all.iter().filter(|v| v.exists(way)).collect();
-        let only_name = |v: &&Variant| {
-            matches!(v.form(), Form::Unit) && v.docs().is_empty() && v.aliases().is_empty()
+            _ if !answer.kind.codes.is_empty() => return self.codes(answer.kind.codes),
+            Shape::Anything(rust) => short(rust),
+            _ => "error".to_owned(),
         };
-        if all.is_empty() {
-            never()
-        } else if tag.is_none() && all.iter().all(only_name) {
-            let names = all.iter().map(|v| Tree::text(v.name())).collect();
-            of_type("string").with("enum", Tree::Array(names))
-        } else {
-            any_of(all.iter().map(|v| self.variant(v, tag, way)).collect())
+        self.text().open_array("errors");
+        self.error(1, &name);
+        self.text().key("data");
+        self.0.of_type(answer.error, Way::Written);
+        self.text().close(b'}');
+        self.text().close(b']');
+    }
+
+    fn variants(&mut self, variants: &[Variant], tag: Option<[&'static str; 2]>) {
+        let there = |variant: &&Variant| variant.exists(Way::Written);
+        if !variants.iter().any(|variant| there(&variant)) {
+            return;
         }
-    }
-
-    fn variant(&self, variant: &Variant, tag: Option<[&'static str; 2]>, way: Way) -> Tree {
-        let name = Tree::object().with("const", Tree::text(variant.name()));
-        let content = || self.form(&variant.form(), way);
-        let tree = match (variant.form(), tag) {
-            (Form::Other, _) => content(),
-            (Form::Unit, None) => name,
-            (_, None) => object([(variant.name(), Presence::Always, content())]),
-            (form, Some([tag, holds])) => object([
-                (tag, Presence::Always, name),
-                (holds, form.beside_tag(way), content()),
-            ]),
-        };
-        known_as(described(tree, variant.docs()), variant.aliases())
-    }
-}
-
-/// Writes an object with these members.
-fn object(all: impl IntoIterator<Item = (&'static str, Presence, Tree)>) -> Tree {
-    let (mut members, mut always) = (Tree::object(), Vec::new());
-    for (name, presence, schema) in all {
-        if presence == Presence::Always {
-            always.push(Tree::text(name));
+        self.text().open_array("errors");
+        for variant in variants.iter().filter(there) {
+            self.error(variant.code(), variant.name());
+            self.text().key("data");
+            self.0.variant(variant, tag, Way::Written);
+            self.text().close(b'}');
         }
-        if presence != Presence::Never {
-            members.push(name, schema);
+        self.text().close(b']');
+    }
+
+    fn codes(&mut self, names: &[&str]) {
+        self.text().open_array("errors");
+        for (code, name) in (1..).zip(names) {
+            self.error(code, name);
+            self.text().close(b'}');
         }
+        self.text().close(b']');
     }
-    of_type("object")
-        .with("properties", members)
-        .with_filled("required", Tree::Array(always))
-}
 
-/// Writes an array of these schemas.
-fn tuple(mut items: Vec<(Presence, Tree)>) -> Tree {
-    items.retain(|(presence, _)| *presence != Presence::Never);
-    let always = items.iter().filter(|item| item.0 == Presence::Always);
-    let (least, most) = (always.count(), items.len());
-    let items = items.into_iter().map(|(_, item)| item).collect();
-    of_type("array")
-        // Draft 7 does not allow an empty list of schemas.
-        .with_filled("items", Tree::Array(items))
-        .with("minItems", Tree::count(least))
-        .with("maxItems", Tree::count(most))
-}
-
-fn any_of(all: Vec<Tree>) -> Tree {
-    Tree::object().with("anyOf", Tree::Array(all))
-}
-
-fn never() -> Tree {
-    Tree::object().with("not", Tree::object())
-}
-
-/// The schema of all values of this type of JSON.
-fn of_type(name: &'static str) -> Tree {
-    Tree::object().with("type", Tree::text(name))
-}
-
-/// Adds a description to a schema.
-fn described(schema: Tree, docs: &'static str) -> Tree {
-    if docs.is_empty() {
-        return schema;
-    }
-    let mut all = members(schema);
-    all.retain(|(name, _)| name != "description");
-    all.insert(0, ("description".into(), Tree::text(docs)));
-    Tree::Object(all)
-}
-
-/// Adds older names, if there are any.
-fn known_as(tree: Tree, aliases: &[&'static str]) -> Tree {
-    if aliases.is_empty() {
-        return tree;
-    }
-    let aliases = aliases.iter().copied().map(Tree::text).collect();
-    Tree::Object(members(tree)).with("x-aliases", Tree::Array(aliases))
-}
-
-/// Returns the members of a schema to which more are added. A reference is wrapped, since members beside it are ignored.
-fn members(schema: Tree) -> Vec<(Cow<'static, str>, Tree)> {
-    match schema {
-        Tree::Object(members) if members.iter().all(|(name, _)| name != "$ref") => members,
-        other => vec![("allOf".into(), Tree::Array(vec![other]))],
+    /// Begins an error.
+    fn error(&mut self, code: i64, message: &str) {
+        let text = self.text();
+        text.open(b'{');
+        text.plain_member("code", &code);
+        text.member("message", message);
     }
 }

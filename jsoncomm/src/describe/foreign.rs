@@ -1,9 +1,9 @@
 //! Schemas that `schemars` writes for types that only serde knows.
 
-use super::tree::Tree;
 use crate::shape::Schema;
 use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
+use serde_json::Value;
 
 /// The schemas of one document.
 #[derive(Debug)]
@@ -22,20 +22,19 @@ impl Schemas {
     }
 
     /// Returns the schemas that others refer to, by name.
-    pub(super) fn named(&self) -> Vec<(String, Tree)> {
+    pub(super) fn named(&self) -> Vec<(String, Value)> {
         let all = self.0.clone().take_definitions(true).into_iter();
-        all.map(|(name, schema)| (name, Tree::Given(schema)))
-            .collect()
+        all.collect()
     }
 
     /// Returns a type's schema, or a reference to it.
-    pub(super) fn schema(&self, schema: Schema) -> Tree {
+    pub(super) fn schema(&self, schema: Schema) -> Value {
         // A copy of the generator gives the same reference each time.
         let mut generator = self.0.clone();
         let mut schema = schema.generate(&mut generator);
         for transform in generator.transforms_mut() {
             transform.transform(&mut schema);
         }
-        Tree::Given(schema.to_value())
+        schema.to_value()
     }
 }
