@@ -12,7 +12,8 @@
 //!   another encoding, anything after the value (a NUL byte, a second value), a control character in a string, a comment and `NaN`.
 //! - An object has each key once, however it is spelt.
 //! - A string is Unicode: a lone surrogate is refused. `\u0000` is an ordinary character.
-//! - An integer is written as an integer and fits its type. `1.0`, `1e3` and, in up to 64 bits, `-0` are refused.
+//! - An integer is written as an integer and fits its type. `1.0`, `1e3` and, in up to 64 bits, `-0` are refused, also where a
+//!   visitor written by hand asks for an integer and would take a float.
 //! - An integer of more than 64 bits that is read as any value (`serde_json::Value`, `untagged`, `flatten`) is refused with its
 //!   path, because serde has only a float for it, without the last digits. If its digits are exactly those that the float is
 //!   written with, as JavaScript writes `100000000000000000000`, it is that float. With serde_json's feature

@@ -402,8 +402,14 @@ fn a_message_is_read_back_as_written() {
 fn json_is_read_as_by_serde_json_or_refused() {
     let one_meaning = |text: Vec<u8>| {
         let keys = serde_json::from_slice::<Keys>(&text);
+        // Who skips a number need not have a type for it, and the keys behind it are not known here.
+        let too_large = |error: &serde_json::Error| error.to_string().contains("out of range");
+        let skips = keys.as_ref().err().is_some_and(too_large);
         let clear = keys.is_ok_and(|keys| keys.are_unique());
         same::<Value>(&text, clear)?;
+        if skips {
+            return Ok(());
+        }
         same::<Option<BTreeMap<String, Value>>>(&text, clear)?;
         same::<Lenient>(&text, clear)?;
         same::<Vec<Lenient>>(&text, clear)?;

@@ -2,7 +2,7 @@
 //! understand differently.
 //!
 //! `serde_json` lets the last of two equal keys win, and checks little of what a type skips. [`Reader`] refuses repeated
-//! keys and lone surrogates everywhere.
+//! keys and lone surrogates everywhere. A type that asks for an integer gets no float.
 //!
 //! A `Deserialize` impl may swallow our error and continue. Therefore a syntax or depth error is kept in `fatal`, and
 //! [`finish`](Reader::finish) returns it. After any other error inside an array or object the position is unknown, so the
@@ -25,6 +25,7 @@ use super::error::{Cause, Error};
 use super::escape::unescape;
 use crate::limits::Depth;
 use keys::Keys;
+use number::unread_float;
 use parts::TagFirst;
 use serde::Deserializer;
 use serde::de::value::{BorrowedStrDeserializer, CowStrDeserializer, MapDeserializer};
@@ -80,7 +81,7 @@ impl<'de> Reader<'de> {
 
     /// Reads a value with every check (syntax, depth, repeated keys, surrogates) and keeps nothing of it.
     pub(crate) fn skip(&mut self) -> Result<(), Error> {
-        self.read_any_lossy(IgnoredAny).map(drop)
+        self.pass(IgnoredAny).map(drop)
     }
 
     /// Returns the first byte of the value.
@@ -130,7 +131,7 @@ impl<'de> Reader<'de> {
     /// Makes the error of a value of another type. Steps over the value if it is one token.
     #[cold]
     pub(crate) fn invalid_type(&mut self, expected: &dyn Expected) -> Error {
-        match self.read_any_lossy(Unwanted(expected)) {
+        match self.pass(Unwanted(expected)) {
             Ok(never) => match never {},
             Err(error) => error,
         }
@@ -347,10 +348,10 @@ impl<'de> Reader<'de> {
         }
     }
 
-    /// Reads any value. An integer of more than 64 bits is read as a float.
-    fn read_any_lossy<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, Error> {
+    /// Reads any value for a visitor that does not use it. It gets 0 for a number that is no integer of up to 64 bits.
+    fn pass<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, Error> {
         match self.cursor.peek() {
-            b'-' | b'0'..=b'9' => self.read_number(visitor),
+            b'-' | b'0'..=b'9' => self.number(unread_float, visitor),
             _ => self.read_no_number(visitor),
         }
     }
@@ -374,8 +375,9 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
     type Error = Error;
 
     forward! {
-        read_number: deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64 deserialize_f64
+        read_integer: deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64
             deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64;
+        read_number: deserialize_f64;
         read_f32: deserialize_f32;
         read_text: deserialize_char deserialize_str deserialize_string deserialize_identifier;
         read_bytes: deserialize_bytes deserialize_byte_buf;

@@ -11,8 +11,8 @@ use std::fmt;
 ///
 /// For gateways and tools, which pass on what they do not know. Numbers keep all their digits, members their order,
 /// and strings their escapes; only white space around the value is dropped. The text is held to the same rules as
-/// any other ([JSON](crate::message#json)), in both directions; a number that is too large for an `f64`, such as `1e999`,
-/// is refused, too. Which number in it is the index of a descriptor is the user's to know.
+/// any other ([JSON](crate::message#json)), in both directions; a number may be too large for an `f64`, such as `1e999`.
+/// Which number in it is the index of a descriptor is the user's to know.
 ///
 /// It is a message as a whole: params, a result, an item of a stream, or what a [`Socket`](crate::socket::Socket) sends. As a
 /// part of another message it can be neither written nor read.

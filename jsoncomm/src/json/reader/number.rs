@@ -3,7 +3,7 @@
 use super::{NUMBER, Reader};
 use crate::json::Error;
 use serde::de::value::MapDeserializer;
-use serde::de::{Deserialize, Expected, Visitor};
+use serde::de::{Deserialize, Error as _, Expected, Unexpected, Visitor};
 use std::str::FromStr;
 use std::sync::LazyLock;
 
@@ -56,9 +56,23 @@ impl<'de> Reader<'de> {
         self.number(|text| text.parse::<f32>().ok().map(f64::from), visitor)
     }
 
+    /// Reads an integer of up to 64 bits. A program without floats does not contain the code that parses them, of 17 KiB.
+    #[inline]
+    pub(super) fn read_integer<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, Error> {
+        let first = self.cursor.peek();
+        match (self.cursor.unsigned(), first) {
+            (Some(number), _) => visitor.visit_u64(number),
+            (None, b'-' | b'0'..=b'9') => match self.other_number(unread_float)? {
+                Number::Float(any) => Err(Error::invalid_type(Unexpected::Float(any), &visitor)),
+                integer => integer.visit(visitor),
+            },
+            (None, _) => Err(self.invalid_type(&visitor)),
+        }
+    }
+
     /// Reads a number; `float` reads what is not an integer of up to 64 bits.
     #[inline]
-    fn number<V: Visitor<'de>>(
+    pub(super) fn number<V: Visitor<'de>>(
         &mut self,
         float: fn(&str) -> Option<f64>,
         visitor: V,
@@ -125,6 +139,11 @@ impl<'de> Reader<'de> {
     fn out_of_range(&mut self) -> Error {
         self.poison(Error::data(OUT_OF_RANGE))
     }
+}
+
+/// Stands for a float whose value is not used.
+pub(super) fn unread_float(_: &str) -> Option<f64> {
+    Some(0.0)
 }
 
 /// Refuses an integer for which serde has no number with all digits.

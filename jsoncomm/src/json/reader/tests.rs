@@ -107,7 +107,7 @@ fn keys_are_read_as_serde_json_reads_them() {
 #[test]
 fn skipped_values_obey_the_same_rules() {
     let read = |text: &str| strict::<(u8, IgnoredAny)>(text);
-    assert!(read(r#"[1,{"a":[1e99,{"a":"\ud83d\ude00"}],"b":123456789012345678901}]"#).is_ok());
+    assert!(read(r#"[1,{"a":[1e999,{"a":"\ud83d\ude00"}],"b":123456789012345678901}]"#).is_ok());
     for skipped in [
         r#"[{"a":1,"a":2}]"#,
         r#"{"more":1,"also":2,"m\u006fre":3}"#,
