@@ -6,7 +6,6 @@
 mod in_flight;
 mod waiters;
 
-use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -271,7 +270,8 @@ impl<T: AsFd + Send + 'static> Drop for Leaving<T> {
 /// The accounts of the users that use anything.
 pub(crate) struct Accounts {
     limit: Cost,
-    users: HashMap<Option<u32>, Arc<Account>>,
+    /// In the order of their users. Searching a list takes a tenth of the code of a hash map.
+    users: Vec<(Option<u32>, Arc<Account>)>,
     /// Closes sockets that belong to no user.
     pub(crate) closer: Closer,
     /// Closes connections without unread descriptors, which does not wait.
@@ -297,7 +297,7 @@ impl Accounts {
                 .with(Resource::BytesInFlight, bytes)
                 .with(Resource::Payloads, descriptors)
                 .with(Resource::Closing, limits.user_closing),
-            users: HashMap::new(),
+            users: Vec::new(),
             closer: Closer::default(),
             leaving: Closer::default(),
             total: Arc::new(Account {
@@ -335,16 +335,18 @@ impl Accounts {
     pub(crate) fn of(&mut self, user: Option<u32>) -> Arc<Account> {
         /// So few accounts are never searched for unused ones.
         const FEW: usize = 64;
-        if let Some(account) = self.users.get(&user) {
+        let found = self.users.binary_search_by_key(&user, |(user, _)| *user);
+        if let Some((_, account)) = found.ok().and_then(|at| self.users.get(at)) {
             return Arc::clone(account);
         }
         if self.users.len() >= self.crowd.max(FEW) {
             self.users
-                .retain(|_, account| Arc::strong_count(account) > 1);
+                .retain(|(_, account)| Arc::strong_count(account) > 1);
             self.crowd = self.users.len() * 2;
         }
         let account = self.apart();
-        self.users.insert(user, Arc::clone(&account));
+        let place = self.users.partition_point(|(other, _)| *other < user);
+        self.users.insert(place, (user, Arc::clone(&account)));
         account
     }
 
@@ -373,7 +375,7 @@ mod tests {
     impl Accounts {
         /// Returns true if nothing is charged to any user.
         pub(crate) fn is_idle(&self) -> bool {
-            let mut used = self.users.values().flat_map(|account| &account.used);
+            let mut used = self.users.iter().flat_map(|(_, account)| &account.used);
             used.all(|used| used.load(Ordering::Relaxed) == 0)
         }
     }
