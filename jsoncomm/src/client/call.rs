@@ -212,12 +212,12 @@ impl Connection {
         params: &(impl Pack + ?Sized),
         streamed: bool,
     ) -> Result<Handle, Error> {
+        self.shared.check_in_flight()?;
         let (id, deadline) = (self.shared.next_id(), self.deadline());
         // The server of a stream is told no timeout: to it, that would be one for the whole stream.
         let timeout = self.timeout.filter(|_| !streamed);
         let mut call = self.shared.encode(method, params, Some((id, timeout)))?;
         call.streamed = streamed;
-        self.shared.check_in_flight()?;
         let mut table = self.send(call, Some(id), deadline)?;
         table.insert(id).streamed = streamed;
         drop(table);

@@ -119,12 +119,17 @@ impl DocumentWriter<'_> {
 
     fn method(&mut self, description: &Description, method: &Method, restricted: bool) {
         let whole = |name: &str| format!("{}.{name}", description.name);
-        let first = method.docs.split("\n\n").next().unwrap_or_default();
+        let first: Vec<_> = method
+            .docs
+            .lines()
+            .take_while(|line| !line.is_empty())
+            .collect();
+        let summary = first.join(" ");
         let text = self.text();
         text.open(b'{');
         text.member("name", &whole(method.name));
-        text.filled_member("summary", &first.replace('\n', " "));
-        if first.len() < method.docs.len() {
+        text.filled_member("summary", &summary);
+        if summary.len() < method.docs.len() {
             text.member("description", method.docs);
         }
         text.member("paramStructure", "by-name");
