@@ -1,5 +1,6 @@
 //! Handing over: the next server goes on with the sockets of the one before, and no client notices.
 
+mod bare;
 mod crowd;
 mod damaged;
 mod files;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use jsoncomm::server::{Access, Verdict};
 use jsoncomm::socket::Socket;
 use jsoncomm_tests::{KINDS, alone, assert_open_fds, open_fds, send_raw, servers_are_gone};
 use serde_json::Value;
@@ -37,6 +38,47 @@ fn deferred_calls_get_their_reply_within_the_grace_and_a_fault_after_it() {
 fn wait_for_deferred(server: &mut Server<State>, state: &mut State, calls: usize) {
     while server.stats().deferred < calls {
         let _ = server.run_once(state, Some(PATIENCE)).unwrap();
+    }
+}
+
+#[test]
+fn a_call_that_waits_for_a_verdict_ends_by_name_and_its_descriptors_are_closed() {
+    alone!();
+    for kind in KINDS {
+        let fds = open_fds();
+        let place = Place::new();
+        let (ask, asked) = std::sync::mpsc::channel();
+        let (mut server, mut state) = (Server::new(Limits::default()).unwrap(), State::default());
+        let endpoint = server.bind(place.path(kind), kind).unwrap();
+        let endpoint = endpoint.named(name(kind)).serve::<dyn Desk>();
+        endpoint.authorize_calls(move |_| {
+            let ask = ask.clone();
+            Access::ask(move |verdict| ask.send(verdict).unwrap())
+        });
+        let desk = place.connect(kind);
+        let kept = desk.start().keep(File::open("/dev/null").unwrap()).unwrap();
+        let counted = desk.start().count(1).unwrap();
+        desk.note(1).unwrap();
+        let mut verdicts = Vec::new();
+        while verdicts.len() < 3 {
+            let _ = server.run_once(&mut state, Some(PATIENCE)).unwrap();
+            verdicts.extend(asked.try_iter());
+        }
+        // A verdict is not waited for, but one that has been given counts.
+        verdicts.remove(1).allow();
+        let mut server = next(server, &mut state, PATIENCE);
+        assert!(is_shutting_down(&kept.wait()));
+        assert_eq!(counted.wait().unwrap(), 1);
+        assert!(verdicts.iter().all(|verdict| !verdict.is_wanted()));
+        verdicts.into_iter().for_each(Verdict::allow);
+        // The next server has no such rule.
+        let counted = desk.start().count(1).unwrap();
+        run_dry(&mut server, &mut state);
+        assert_eq!(counted.wait().unwrap(), 2);
+        assert!(state.files.is_empty());
+        drop((server, desk, asked));
+        servers_are_gone();
+        assert_open_fds(fds);
     }
 }
 

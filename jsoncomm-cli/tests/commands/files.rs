@@ -8,13 +8,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::mpsc;
 
 use jsoncomm::Kind;
 use jsoncomm::socket::{RawDatagram, Socket};
-use jsoncomm_tests::{PATIENCE, pair};
+use jsoncomm_tests::{PATIENCE, Running, pair};
 
 use crate::common::{
-    Desk, Double, Example, contents, file, good, jsoncomm, run, said, text, through,
+    Desk, Double, Ended, Example, contents, file, good, jsoncomm, run, said, text, through,
 };
 
 /// Returns a socket that receives from `call --bare --oneway fd:0`, and that command.
@@ -415,4 +416,43 @@ fn a_connection_is_passed_and_its_methods_are_called() {
             .contains("is not a connected unix seqpacket socket"),
         "{ended:?}"
     );
+}
+
+#[test]
+fn a_descriptor_of_the_wrong_kind_is_refused_before_the_call_is_made() {
+    #[jsoncomm::service(name = "test.store")]
+    trait Store {
+        fn put(&mut self, #[fd(regular, read)] file: File) -> bool;
+    }
+    struct Shelf(mpsc::Sender<()>);
+    impl Store for Shelf {
+        fn put(&mut self, _: File) -> bool {
+            self.0.send(()).is_ok()
+        }
+    }
+    let (put, puts) = mpsc::channel();
+    let server = Running::start(Kind::Seqpacket, Shelf(put), |endpoint| {
+        endpoint.serve::<dyn Store>()
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.txt");
+    std::fs::write(&path, "one").unwrap();
+    let path = path.to_str().unwrap();
+    let put = |lend: &str| {
+        let address = server.path.to_str().unwrap();
+        said(&["call", address, "test.store.put", "--fd", lend])
+    };
+    let folder = folder.path().to_str().unwrap();
+    for (lend, came) in [
+        ("file=/dev/null".to_owned(), "device"),
+        (format!("file={folder}"), "directory"),
+    ] {
+        let Ended { code, stderr, .. } = put(&lend);
+        assert_eq!(code, Some(2), "{lend}: {stderr}");
+        assert!(stderr.contains("file"), "{stderr}");
+        assert!(stderr.contains(came), "{stderr}");
+    }
+    assert!(puts.try_recv().is_err());
+    assert_eq!(good(put(&format!("file={path}"))), "true\n");
+    puts.try_recv().unwrap();
 }

@@ -38,7 +38,7 @@ impl<S> Server<S> {
     /// |---|---|---|
     /// | messages that are unread | stay in their sockets | are handled by the next process |
     /// | deferred calls and streams | continue | get the fault [`Fault::SHUTTING_DOWN`](crate::Fault::SHUTTING_DOWN), on [bare](crate::Endpoint::bare) endpoints no reply |
-    /// | calls that wait for their [verdict](crate::server::Verdict) | get that fault now | |
+    /// | calls that wait for their [verdict](crate::server::Verdict) | get that fault now; those whose verdict was given before are handled | |
     /// | what is left of a batch | waits | is handled by the next process |
     /// | replies without room | are sent if there is room | are handed over |
     /// | connections, [sessions](Server::sessions), listening and datagram sockets | nothing is read or accepted | are handed over |
