@@ -10,4 +10,6 @@ mod busy_poll;
 #[cfg(test)]
 mod processes;
 #[cfg(test)]
+mod registry;
+#[cfg(test)]
 mod sockets;

@@ -21,21 +21,27 @@
 
 mod bind;
 mod location;
+mod registry;
+mod wait;
 
 use std::ffi::OsStr;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::io::ErrorKind;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::error::Error;
-use crate::sys::OsError;
 use crate::sys::file;
 use crate::sys::name::{self, Name};
+use crate::sys::{OsError, opaque_debug};
 
-pub use crate::error::AddressProblem;
+pub use crate::error::{AddressProblem, RegistryProblem};
 pub use bind::Bind;
 pub(crate) use location::{Bound, SocketFile};
+pub use registry::{Registry, ServiceEntry};
+pub(crate) use wait::Arrivals;
 
 /// The address of a unix socket: a path, or a name in Linux's abstract namespace ([unix(7)]).
 ///
@@ -80,6 +86,34 @@ enum Place {
     Name(Name),
     /// A path of the program.
     Path(PathBuf),
+    /// The name of a service.
+    Service(Service),
+}
+
+/// The name of a service, which is looked up when it is connected to. Behind a pointer to functions, so that a program that
+/// makes none does not contain them.
+#[derive(Debug, Clone)]
+struct Service(Arc<dyn Lookup>);
+
+trait Lookup: fmt::Debug + Send + Sync {
+    /// Returns the name, and the directories where it is looked up.
+    fn parts(&self) -> (&str, &[PathBuf]);
+    /// Finds the socket.
+    fn resolve(&self) -> Result<Resolved, Error>;
+}
+
+impl PartialEq for Service {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.parts() == other.0.parts()
+    }
+}
+
+impl Eq for Service {}
+
+impl Hash for Service {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.parts().hash(state);
+    }
 }
 
 impl Address {
@@ -105,6 +139,7 @@ impl Address {
         match &self.0 {
             Place::Name(name) => name.path().map(Path::new),
             Place::Path(path) => Some(path),
+            Place::Service(_) => None,
         }
     }
 
@@ -112,7 +147,15 @@ impl Address {
     pub fn as_abstract_name(&self) -> Option<&[u8]> {
         match &self.0 {
             Place::Name(name) => name.abstract_name(),
-            Place::Path(_) => None,
+            Place::Path(_) | Place::Service(_) => None,
+        }
+    }
+
+    /// The name of the service, if the address is one.
+    pub fn as_service(&self) -> Option<&str> {
+        match &self.0 {
+            Place::Service(service) => Some(service.0.parts().0),
+            Place::Name(_) | Place::Path(_) => None,
         }
     }
 
@@ -124,10 +167,15 @@ impl Address {
     /// Returns a name for the kernel. A longer path is reached through a descriptor of the file, which the result keeps
     /// open.
     pub(crate) fn resolve(&self) -> Result<Resolved, Error> {
-        let plain = |name| Resolved { name, _file: None };
+        let plain = |name| Resolved {
+            name,
+            _file: None,
+            check: None,
+        };
         let path = match &self.0 {
             Place::Name(name) => return Ok(plain(*name)),
             Place::Path(path) => path,
+            Place::Service(service) => return service.0.resolve(),
         };
         if let Some(name) = Name::from_path(path.as_os_str()) {
             return Ok(plain(name));
@@ -138,6 +186,7 @@ impl Address {
         Ok(Resolved {
             name: through.ok_or_else(|| self.error(AddressProblem::NoProc))?,
             _file: Some(file),
+            check: None,
         })
     }
 
@@ -194,8 +243,11 @@ fn too_long(length: usize, limit: usize) -> AddressProblem {
 }
 
 impl fmt::Display for Address {
-    /// Writes a path, or an abstract name after `@`, both escaped.
+    /// Writes a path, an abstract name after `@`, both escaped, or a service's name after `service:`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(name) = self.as_service() {
+            return write!(f, "service:{name}");
+        }
         match (self.as_path(), self.as_abstract_name()) {
             (Some(path), _) => write!(f, "{}", path.as_os_str().as_encoded_bytes().escape_ascii()),
             (None, Some(name)) => write!(f, "@{}", name.escape_ascii()),
@@ -211,12 +263,25 @@ impl<P: AsRef<OsStr>> From<P> for Address {
     }
 }
 
+/// Refuses a connected socket whose server is not the one meant.
+type Check = Box<dyn Fn(BorrowedFd<'_>) -> Result<(), Error>>;
+
 /// A name for the kernel, and the descriptor that must stay open while it is used.
-#[derive(Debug)]
 pub(crate) struct Resolved {
     pub(crate) name: Name,
     _file: Option<OwnedFd>,
+    /// Refuses a connection to the wrong server.
+    check: Option<Check>,
 }
+
+impl Resolved {
+    /// Fails if a socket that was connected to the name has another server than the address allows. Only seqpacket sockets
+    /// know their server.
+    pub(crate) fn check_server(&self, socket: BorrowedFd<'_>) -> Result<(), Error> {
+        self.check.as_ref().map_or(Ok(()), |check| check(socket))
+    }
+}
+opaque_debug!(Resolved);
 
 #[cfg(test)]
 mod tests {

@@ -35,6 +35,7 @@ mod mode;
 mod notify;
 mod passed;
 mod pending_call;
+mod ready;
 mod receive;
 mod reply;
 mod send;

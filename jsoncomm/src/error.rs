@@ -13,6 +13,7 @@ mod call;
 mod fault;
 mod handover;
 mod message;
+mod registry;
 mod session;
 mod stream;
 
@@ -26,6 +27,7 @@ pub use fault::Fault;
 pub(crate) use fault::caught;
 pub use handover::HandoverProblem;
 pub use message::{DecodeError, EncodeError, FdProblem};
+pub use registry::RegistryProblem;
 pub use session::SessionProblem;
 pub use stream::SendError;
 
@@ -37,6 +39,7 @@ pub use stream::SendError;
 /// | operation | typical variants | what to do |
 /// |---|---|---|
 /// | bind, connect | [`Address`](Self::Address) | see [`AddressProblem`] |
+/// | connect to a service by its name, register | [`Service`](Self::Service) | see [`RegistryProblem`] |
 /// | send | [`Encode`](Self::Encode), [`Deadline`](Self::Deadline), [`Full`](Self::Full) | change the message, or send it later |
 /// | receive | those of [`is_bad_message`](Self::is_bad_message) | receive the next message |
 /// | receive | [`Deadline`](Self::Deadline) | receive again |
@@ -81,6 +84,14 @@ pub enum Error {
         address: String,
         /// What is wrong with it.
         problem: AddressProblem,
+    },
+    /// A service cannot be found by its name, or not be registered.
+    #[error("service {name}: {problem}")]
+    Service {
+        /// The name, escaped for printing.
+        name: String,
+        /// What is wrong: a [`RegistryProblem`], which [`RegistryProblem::of`] returns.
+        problem: Box<dyn std::error::Error + Send + Sync>,
     },
     /// A session could not be opened.
     #[error("no session: {0}")]

@@ -28,6 +28,7 @@
 //!
 //! - [The wire format](guide::wire), for peers in other languages.
 //! - [Choosing socket kind and limits](guide::choosing).
+//! - [Services by name](guide::names): the registry, for clients and servers.
 //! - [Passing rights](guide::rights): descriptors, sessions, and who may call what.
 //! - [Coming from varlink, D-Bus, tarpc, ttrpc or the Python module](guide::moving).
 //! - [What stays the same between versions](guide::stability), and which compilers, kernels and machines are tested.

@@ -120,6 +120,18 @@ impl<S> Routes<S> {
         Ok(())
     }
 
+    /// Returns the names of the services, each once.
+    pub(crate) fn services(&self) -> Vec<&'static str> {
+        let mut names: Vec<_> = self
+            .methods
+            .iter()
+            .map(|(_, route)| route.service)
+            .collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
     fn route(&self, name: &str) -> Option<&Route<S>> {
         let index = self.find(name).ok()?;
         self.methods.get(index).map(|(_, route)| route)

@@ -66,6 +66,7 @@ mod handover;
 mod lingering;
 mod listener;
 mod posts;
+mod registering;
 mod sending;
 mod sessions;
 mod source;

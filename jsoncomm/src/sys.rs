@@ -11,8 +11,10 @@ pub(crate) mod epoll;
 pub(crate) mod file;
 #[cfg(test)]
 pub(crate) mod inject;
+pub(crate) mod inotify;
 pub(crate) mod kind;
 pub(crate) mod limit;
+pub(crate) mod link;
 pub(crate) mod memfd;
 pub(crate) mod name;
 mod optional;

@@ -4,16 +4,14 @@ use std::ffi::OsStr;
 use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use super::Address;
-use super::location::{Bound, BoundPath, DirectoryLock, Location, name_within};
+use super::location::{Bound, BoundPath, Location, Lock, name_within};
 use crate::error::{AddressProblem, Error};
 use crate::sys::OsError;
 use crate::sys::file::{self, Entry};
 use crate::sys::name::Name;
 use crate::sys::socket::{self, Kind, Probe};
-use crate::sys::wait;
 
 /// An address to bind, with the mode, owner and group of the socket's file.
 ///
@@ -180,24 +178,17 @@ impl Bind {
     }
 
     /// Locks the directory against other servers that bind. `None` if it cannot be locked.
-    fn lock(&self, location: &Location) -> Result<Option<DirectoryLock>, Error> {
-        /// A server holds the lock for a few system calls.
-        const TIMEOUT: Duration = Duration::from_secs(1);
-        const PAUSE: Duration = Duration::from_millis(1);
-        let deadline = Instant::now() + TIMEOUT;
+    fn lock(&self, location: &Location) -> Result<Option<Lock>, Error> {
         let fd = match file::open_to_lock(location.directory.as_fd()) {
             Ok(fd) => fd,
             Err(error) if error.kind() == ErrorKind::PermissionDenied => return Ok(None),
             Err(error) => return Err(self.os(error)),
         };
-        loop {
-            match file::try_lock(fd.as_fd()) {
-                Ok(true) => return Ok(Some(DirectoryLock(fd))),
-                Ok(false) if Instant::now() < deadline => wait::pause(PAUSE),
-                Ok(false) => return Err(self.address.error(AddressProblem::Locked)),
-                // The file system has no locks.
-                Err(_) => return Ok(None),
-            }
+        match Lock::acquire(fd) {
+            Ok(None) => Err(self.address.error(AddressProblem::Locked)),
+            Ok(lock) => Ok(lock),
+            // The file system has no locks.
+            Err(_) => Ok(None),
         }
     }
 
@@ -206,7 +197,7 @@ impl Bind {
         &self,
         location: &Location,
         socket: BorrowedFd<'_>,
-        lock: Option<&DirectoryLock>,
+        lock: Option<&Lock>,
     ) -> Result<(), Error> {
         /// More than one, because programs that ignore the lock can create and remove files meanwhile.
         const ATTEMPTS: usize = 4;
@@ -223,11 +214,7 @@ impl Bind {
     }
 
     /// Removes the file in the way, if it is a dead socket that may be replaced.
-    fn remove_dead_socket(
-        &self,
-        location: &Location,
-        lock: Option<&DirectoryLock>,
-    ) -> Result<(), Error> {
+    fn remove_dead_socket(&self, location: &Location, lock: Option<&Lock>) -> Result<(), Error> {
         let Some(entry) = location.entry()? else {
             return Ok(());
         };

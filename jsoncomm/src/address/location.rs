@@ -1,7 +1,9 @@
 //! The file of a bound socket: where it is, and its removal.
 
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use super::too_long;
 use crate::error::AddressProblem;
@@ -10,6 +12,7 @@ use crate::sys::file::{self, Entry, Identity};
 use crate::sys::name::{self, Name};
 use crate::sys::process::Origin;
 use crate::sys::socket::{self, Probe};
+use crate::sys::wait;
 
 /// The place of a file to bind.
 ///
@@ -60,10 +63,29 @@ pub(super) fn name_within(directory: BorrowedFd<'_>, file: &OsStr) -> Result<Nam
     Name::from_path(&path).ok_or(too_long(file.len(), limit))
 }
 
-/// The lock of a directory in which dead sockets are replaced.
-pub(super) struct DirectoryLock(pub(super) OwnedFd);
+/// The lock of a directory in which dead sockets are replaced, or of a registry.
+pub(super) struct Lock(OwnedFd);
 
-impl Drop for DirectoryLock {
+impl Lock {
+    /// Locks a file or directory. Waits up to a second; `None` if another process has the lock for longer.
+    pub(super) fn acquire(fd: OwnedFd) -> Result<Option<Self>, OsError> {
+        /// A process holds the lock for a few system calls.
+        const TIMEOUT: Duration = Duration::from_secs(1);
+        const PAUSE: Duration = Duration::from_millis(1);
+        let deadline = Instant::now() + TIMEOUT;
+        loop {
+            if file::try_lock(fd.as_fd())? {
+                return Ok(Some(Self(fd)));
+            }
+            if Instant::now() >= deadline {
+                return Ok(None);
+            }
+            wait::pause(PAUSE);
+        }
+    }
+}
+
+impl Drop for Lock {
     fn drop(&mut self) {
         // Closing is not enough: a child that another thread is starting may have a copy.
         file::unlock(self.0.as_fd());
@@ -105,6 +127,9 @@ impl Bound {
     pub(crate) fn give_up(self) -> (Option<SocketFile>, Vec<OwnedFd>) {
         match self {
             Self::Path(mut path) => {
+                if let Some(entries) = &mut path.entries {
+                    entries.keep();
+                }
                 let location = path.location.take();
                 let file = location.map(|location| {
                     let (name, identity) = (location.file, path.identity);
@@ -124,8 +149,10 @@ impl Bound {
 #[derive(Debug)]
 pub(crate) struct BoundPath {
     /// `None` once another process removes it.
-    location: Option<Location>,
-    identity: Identity,
+    pub(super) location: Option<Location>,
+    pub(super) identity: Identity,
+    /// The entries of its services.
+    pub(super) entries: Option<Box<dyn Registered>>,
     /// The process that has bound it, and removes it.
     origin: Origin,
 }
@@ -135,6 +162,7 @@ impl BoundPath {
         Self {
             location: Some(location),
             identity,
+            entries: None,
             origin: Origin::here(),
         }
     }
@@ -145,8 +173,17 @@ impl BoundPath {
     }
 }
 
+/// Entries of a registry, which dropping removes. Behind a pointer to functions, so that a program that registers nothing does not
+/// contain them.
+pub(super) trait Registered: fmt::Debug + Send + Sync {
+    /// Leaves the entries where they are.
+    fn keep(&mut self);
+}
+
 impl Drop for BoundPath {
     fn drop(&mut self) {
+        // First, so that no client is led to a file that is gone.
+        self.entries = None;
         let location = self.location.as_ref();
         if let Some(location) = location.filter(|_| self.origin.is_own_process()) {
             // Not reported: a file that stays is replaced by the next start.

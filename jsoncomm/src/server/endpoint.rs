@@ -537,7 +537,7 @@ impl<S> Endpoint<'_, S> {
         }
     }
 
-    fn source(&mut self) -> Option<&mut Source<S>> {
+    pub(super) fn source(&mut self) -> Option<&mut Source<S>> {
         let source = self.server.reactor.get(self.key)?;
         Some(&mut **source)
     }

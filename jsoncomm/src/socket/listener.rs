@@ -72,6 +72,11 @@ impl Listener {
         Self { path, ..self }
     }
 
+    /// What holds the address, if this listener does.
+    pub(crate) fn bound(&mut self) -> Option<&mut Bound> {
+        self.path.as_mut()
+    }
+
     /// Accepts the next connection; `None` if no client is waiting.
     ///
     /// # Errors

@@ -9,7 +9,7 @@
 
 #![allow(
     unsafe_code,
-    reason = "recvmsg(2), getsockopt(2), setsockopt(2), getsockname(2), getrlimit(2), dup3(2), fcntl(2) and pthread_atfork(3) without rustix, and code between fork(2) and execve(2)"
+    reason = "recvmsg(2), getsockopt(2), setsockopt(2), getsockname(2), getrlimit(2), getauxval(3), dup3(2), fcntl(2) and pthread_atfork(3) without rustix, and code between fork(2) and execve(2)"
 )]
 
 use std::mem::{MaybeUninit, size_of, size_of_val};
@@ -331,6 +331,15 @@ pub(crate) enum Limited {
     Descriptors,
     /// Bytes in a file that it writes (`RLIMIT_FSIZE`).
     FileSize,
+}
+
+/// Returns true if this process has more rights than the one that started it: its program is set-user-ID, set-group-ID or
+/// has capabilities (`AT_SECURE`, [getauxval(3)]). Its environment is then not to be believed.
+///
+/// [getauxval(3)]: https://man7.org/linux/man-pages/man3/getauxval.3.html
+pub(crate) fn is_secure() -> bool {
+    // SAFETY: it takes a number and reads what the kernel has written before the program began.
+    unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
 }
 
 /// Returns the limits of this process. Fails if a sandbox forbids to ask, which rustix takes for impossible.

@@ -4,7 +4,8 @@ use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Gid, Mode, OFlags, Stat, Uid};
+pub(crate) use rustix::fs::FileType;
+use rustix::fs::{AtFlags, CWD, FlockOperation, Gid, Mode, OFlags, Stat, Uid};
 use rustix::io::Errno;
 
 use super::{OsResult, call, call_io, none_if, retry};
@@ -115,9 +116,10 @@ pub(crate) struct Entry {
     pub(crate) identity: Identity,
     /// What the file is if not a socket, as a noun with its article.
     pub(crate) other_than_socket: Option<&'static str>,
+    pub(crate) sort: FileType,
     /// User id of the owner.
     pub(crate) owner: u32,
-    /// Permission bits.
+    /// Permission bits, and those above them, such as the sticky bit.
     pub(crate) mode: u32,
 }
 
@@ -128,10 +130,12 @@ pub(crate) fn entry(directory: BorrowedFd<'_>, name: &OsStr) -> OsResult<Option<
         return Ok(None);
     };
     let stat = call("fstat", || rustix::fs::fstat(&file))?;
+    let sort = FileType::from_raw_mode(stat.st_mode);
     Ok(Some(Entry {
         file,
         identity: stat.into(),
-        other_than_socket: other_than_socket(FileType::from_raw_mode(stat.st_mode)),
+        other_than_socket: other_than_socket(sort),
+        sort,
         owner: stat.st_uid,
         mode: Mode::from_raw_mode(stat.st_mode).as_raw_mode(),
     }))

@@ -67,6 +67,11 @@ fn connect_by(
             _ => return Err(address.os(error)),
         }
     }
+    match kind {
+        Kind::Seqpacket => to.check_server(transport.as_fd())?,
+        // The kernel does not tell who serves it.
+        Kind::Datagram => {}
+    }
     // Connected first, so that no other sender's datagram is ever queued.
     if kind == Kind::Datagram {
         sys::autobind(transport.as_fd())?;
