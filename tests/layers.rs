@@ -10,7 +10,7 @@ const FOREIGN: [(&str, &[&str]); 4] = [
     ("mio", &["reactor"]),
     ("rustix", &["sys"]),
     ("libc", &["sys"]),
-    ("serde_json", &["json", "describe"]),
+    ("serde_json", &["json", "describe", "openrpc"]),
 ];
 
 /// A source file without comments and test code.

@@ -10,6 +10,8 @@ mod derive;
 #[cfg(test)]
 mod describe;
 #[cfg(test)]
+mod evolution;
+#[cfg(test)]
 mod json;
 #[cfg(test)]
 mod macros;

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
-use clap::{Args, Parser, Subcommand, ValueHint};
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 use jsoncomm::Limits;
 use jsoncomm::address::{Address, Bind};
@@ -36,6 +36,7 @@ pub(crate) enum Command {
     Call(Call),
     List(List),
     Describe(Describe),
+    Compat(Compat),
     Peer(Peer),
     Serve(Serve),
     Tap(Tap),
@@ -157,6 +158,38 @@ pub(crate) struct Form {
     /// Print the service's traits and types in Rust; values without a type are serde_json::Value
     #[arg(long)]
     pub(crate) rust: bool,
+}
+
+/// Compares two versions of services, and prints what each change means for programs that were built with the old one.
+///
+/// OLD and NEW are OpenRPC documents, in files or on standard input (-), or addresses of servers. For each change it prints
+/// what happens to clients of the old version at servers of the new one, and to servers of the old version with clients of
+/// the new one: it works, fails only if what is new is used, or breaks. The exit status is 1 if something breaks.
+#[derive(Debug, Args)]
+pub(crate) struct Compat {
+    /// The old version
+    #[arg(value_hint = ValueHint::AnyPath)]
+    pub(crate) old: OsString,
+    /// The new version
+    #[arg(value_hint = ValueHint::AnyPath)]
+    pub(crate) new: OsString,
+    #[command(flatten)]
+    pub(crate) reach: Reach,
+    /// Let the exit status tell only what happens to old clients, or to old servers; by default it tells of both
+    #[arg(long = "for", value_name = "SIDE")]
+    pub(crate) side: Option<Side>,
+    /// Print an object for each change, on a line of its own
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// The programs of an old version that a change may break.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Side {
+    /// Clients.
+    Clients,
+    /// Servers.
+    Servers,
 }
 
 /// Prints which process serves an address, and how large a message can be.

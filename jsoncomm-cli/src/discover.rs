@@ -9,8 +9,8 @@ use crate::call::within;
 use crate::deadline::Clock;
 use crate::json::Json;
 use crate::problem::Problem;
-use crate::schema::{Document, Method};
 use crate::{output, standard, stubs, words};
+use jsoncomm::openrpc::{Document, Method};
 
 /// The method that returns a server's description.
 const DISCOVER: &str = "rpc.discover";
@@ -51,7 +51,8 @@ pub(crate) fn describe(describe: Describe) -> Result<(), Problem> {
     explain(&document, &methods)
 }
 
-fn ask(place: &Place, reach: &Reach) -> Result<String, Problem> {
+/// Asks a server for its document.
+pub(crate) fn ask(place: &Place, reach: &Reach) -> Result<String, Problem> {
     standard::check_output()?;
     let deadline = Clock::start(reach.timeout).calling();
     let link = place.connect(reach, deadline)?;
@@ -77,9 +78,7 @@ pub(crate) fn description(connection: &Connection) -> Result<Option<Document>, P
 }
 
 fn read(text: &str) -> Result<Document, Problem> {
-    let json = Json::parse(text).ok();
-    json.and_then(|json| Document::read(&json))
-        .ok_or(Problem::NoDocument)
+    Document::parse(text).map_err(|_| Problem::NoDocument)
 }
 
 /// Prints the document, or its part about one method, as the server sent it.

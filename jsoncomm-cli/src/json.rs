@@ -105,11 +105,6 @@ impl<'t> Json<'t> {
         }
     }
 
-    /// Returns true if this is `true`.
-    pub(crate) fn is_true(&self) -> bool {
-        matches!(self, Json::Scalar(scalar) if scalar == "true")
-    }
-
     /// Returns the number if it may be the index of a descriptor.
     pub(crate) fn index(&self) -> Option<usize> {
         match self {

@@ -6,7 +6,7 @@ use jsoncomm::message::RawMessage;
 use crate::field::{Field, Step};
 use crate::json::Json;
 use crate::problem::Problem;
-use crate::schema::{Document, Method, Type};
+use jsoncomm::openrpc::{Document, Method, Type};
 
 /// Reports the first that is not. What is not described is left to the server.
 pub(crate) fn check(
@@ -53,7 +53,7 @@ impl Walk<'_> {
                 Some(ty) => self.check(value, ty),
                 None => Ok(()),
             },
-            Type::List(item) => {
+            Type::List(item, _) => {
                 let mut all = value.elements().iter().enumerate();
                 all.try_for_each(|(index, value)| {
                     self.step(Step::Element(index), Some(value), item)

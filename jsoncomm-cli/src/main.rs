@@ -6,6 +6,7 @@ mod address;
 mod args;
 mod bench;
 mod call;
+mod compat;
 mod deadline;
 mod descriptor;
 mod discover;
@@ -18,7 +19,6 @@ mod pages;
 mod peer;
 mod places;
 mod problem;
-mod schema;
 mod serve;
 mod standard;
 mod stopping;
@@ -54,6 +54,7 @@ fn run(command: Command) -> Result<(), Problem> {
         Command::Call(call) => call::run(call),
         Command::List(list) => discover::list(list),
         Command::Describe(describe) => discover::describe(describe),
+        Command::Compat(compat) => compat::run(compat),
         Command::Peer(peer) => peer::run(peer),
         Command::Serve(serve) => serve::run(serve),
         Command::Tap(tap) => tap::run(tap),

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use jsoncomm::fds::FdKind;
 use jsoncomm::message::RawError;
 use jsoncomm::message::{DecodeError, EncodeError};
+use jsoncomm::openrpc::NotDocument;
 use jsoncomm::{CallError, Error, Fault};
 
 use crate::field::Field;
@@ -101,6 +102,14 @@ pub(crate) enum Problem {
     NoMethod(String),
     #[error("the reply is not an OpenRPC document")]
     NoDocument,
+    #[error("{word}")]
+    NotDocument {
+        word: String,
+        #[source]
+        error: NotDocument,
+    },
+    #[error("{breaking} of {changes} changes break programs that were built with the old version")]
+    Incompatible { breaking: usize, changes: usize },
     #[error("the service does not describe itself: the server has no rpc.discover ({0})")]
     Undescribed(Fault),
     #[error("cannot connect")]
@@ -202,7 +211,7 @@ impl Problem {
     /// Returns the exit status, as in the manual page.
     pub(crate) fn status(&self) -> u8 {
         match self {
-            Self::Service(_) => 1,
+            Self::Service(_) | Self::Incompatible { .. } => 1,
             Self::Usage(_)
             | Self::NotJson { .. }
             | Self::NoText(_)
@@ -213,6 +222,7 @@ impl Problem {
             | Self::File { .. }
             | Self::Inherited { .. }
             | Self::NoProgram(_)
+            | Self::NotDocument { .. }
             | Self::Unfit { .. }
             | Self::Unsendable(_)
             | Self::CallTooLong { .. }

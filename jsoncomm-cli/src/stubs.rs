@@ -58,8 +58,8 @@ fn comment(docs: &str) -> impl Iterator<Item = String> {
 
 /// Groups methods by service.
 fn services<'m>(
-    methods: &[&'m crate::schema::Method],
-) -> Vec<(&'m str, Vec<&'m crate::schema::Method>)> {
+    methods: &[&'m jsoncomm::openrpc::Method],
+) -> Vec<(&'m str, Vec<&'m jsoncomm::openrpc::Method>)> {
     let mut services: Vec<(&str, Vec<_>)> = Vec::new();
     for method in methods {
         let (service, _) = method.parts();

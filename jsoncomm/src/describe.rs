@@ -32,6 +32,8 @@
 //! | `"x-oneway": true` | a method | it has no reply, and no `result` |
 //! | `"x-stream": true` | a method | it returns a stream, and `result` is one item |
 //! | `"x-restricted": true` | a method | a [rule](crate::Endpoint::authorize_method) at this endpoint decides who may call it. Only in the reply to `rpc.discover` |
+//! | `"x-open": true` | the schema of an enum in a reply | readers take variants that it does not have: `#[message(other)]` |
+//! | `"x-open-errors": true` | a method | the same of its errors |
 //! | `"x-aliases": [...]` | a method, argument, member or variant | older names that are accepted, too. The rest of the document uses the present name |
 //! | `"x-deprecated": "..."` | a deprecated method | what to use in its place |
 //!

@@ -59,6 +59,9 @@ mod json;
 mod limits;
 pub mod message;
 pub mod observe;
+#[cfg(feature = "openrpc")]
+#[cfg_attr(docsrs, doc(cfg(feature = "openrpc")))]
+pub mod openrpc;
 mod peer;
 #[doc(hidden)]
 pub mod private;

@@ -1,8 +1,8 @@
 //! A client in Python, for the module `jsoncomm` in the examples.
 
 use super::{camel, comment, services, snake};
-use crate::schema::{Document, Member, Method, Type};
 use jsoncomm::fds::FdKind;
+use jsoncomm::openrpc::{Document, Member, Method, Type};
 
 const RESERVED: [&str; 42] = [
     "False",
@@ -190,7 +190,7 @@ fn alias(ty: &Type) -> String {
             format!("Union[{}]", all.join(", "))
         }
         Type::Nullable(ty) => format!("Optional[{}]", alias(ty)),
-        Type::List(ty) => format!("List[{}]", alias(ty)),
+        Type::List(ty, _) => format!("List[{}]", alias(ty)),
         Type::Map(ty) => format!("Dict[str, {}]", alias(ty)),
         Type::Tuple(all) if !all.is_empty() => {
             let all: Vec<_> = all.iter().map(alias).collect();
@@ -204,7 +204,6 @@ fn write_type(ty: &Type, descriptor: &str) -> String {
     let inner = |ty: &Type| write_type(ty, descriptor);
     let all = |all: &[Type]| all.iter().map(inner).collect::<Vec<_>>().join(", ");
     match ty {
-        Type::Any => String::from("Any"),
         Type::Null => String::from("None"),
         Type::Boolean => String::from("bool"),
         Type::Integer { .. } => String::from("int"),
@@ -214,7 +213,7 @@ fn write_type(ty: &Type, descriptor: &str) -> String {
         Type::Endpoint(_) if descriptor == SENT => String::from("jsoncomm.Connection"),
         Type::Endpoint(_) => descriptor.to_owned(),
         Type::Word(word) => format!("Literal[{}]", text(word)),
-        Type::List(item) => format!("List[{}]", inner(item)),
+        Type::List(item, _) => format!("List[{}]", inner(item)),
         Type::Tuple(items) if !items.is_empty() => format!("Tuple[{}]", all(items)),
         Type::Tuple(_) => String::from("List[Any]"),
         Type::Map(value) => format!("Dict[str, {}]", inner(value)),
@@ -223,6 +222,7 @@ fn write_type(ty: &Type, descriptor: &str) -> String {
         Type::Named(name) => camel(name, &RESERVED),
         Type::Nullable(ty) => format!("Optional[{}]", inner(ty)),
         Type::OneOf(types) => format!("Union[{}]", all(types)),
+        _ => String::from("Any"),
     }
 }
 

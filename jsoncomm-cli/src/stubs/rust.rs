@@ -1,8 +1,8 @@
 //! The traits and types of services in Rust, for clients and mocks.
 
 use super::{camel, comment, services, snake};
-use crate::schema::{Document, Failing, Member, Method, Type};
 use jsoncomm::fds::FdKind;
+use jsoncomm::openrpc::{Document, Failure, Member, Method, Type};
 
 const RESERVED: [&str; 56] = [
     "as", "async", "await", "break", "const", "continue", "crate", "dyn", "else", "enum", "extern",
@@ -22,6 +22,13 @@ pub(crate) fn write(document: &Document, methods: &[&Method]) -> String {
             writer.with_descriptors.push(one.name.clone());
         }
     }
+    let replies: Vec<Method> = methods
+        .iter()
+        .map(|method| without_params(method))
+        .collect();
+    for one in document.types_of(&replies.iter().collect::<Vec<_>>()) {
+        writer.received.push(one.name.clone());
+    }
     let services = services(methods);
     for (service, _) in &services {
         let last = service.rsplit('.').next().unwrap_or_default();
@@ -34,6 +41,7 @@ pub(crate) fn write(document: &Document, methods: &[&Method]) -> String {
     }
     for one in definitions {
         let name = camel(&one.name, &RESERVED);
+        writer.receives = writer.received.contains(&one.name);
         writer.put_definition(&name, &one.docs, &one.ty);
     }
     let title = format!("Services of {}.", document.title);
@@ -62,6 +70,17 @@ struct Writer {
     with_descriptors: Vec<String>,
     /// The definitions that are errors, which get `Display`.
     printed: Vec<String>,
+    /// The definitions that are in replies, by their names in the document.
+    received: Vec<String>,
+    /// The type that is written now is in replies. Its enums take variants that a newer service adds.
+    receives: bool,
+}
+
+/// Returns what a method replies.
+fn without_params(method: &Method) -> Method {
+    let mut method = method.clone();
+    method.params.clear();
+    method
 }
 
 impl Writer {
@@ -79,6 +98,7 @@ impl Writer {
             if called != own {
                 out.push_str(&format!("    #[serde(rename = {})]\n", text(own)));
             }
+            self.receives = true;
             let error = self.error(name, method, &mut known);
             let reply = method.result.as_ref().map(|result| {
                 let hint = format!("{}{}", camel(own, &RESERVED), "Reply");
@@ -105,6 +125,7 @@ impl Writer {
                     (format!(" -> Result<{result}, {never}>"), "")
                 }
             };
+            self.receives = false;
             let params: String = method
                 .params
                 .iter()
@@ -164,7 +185,10 @@ impl Writer {
         } else {
             camel(&format!("{}_error", method.parts().1), &RESERVED)
         };
-        if errors.len() == 1 && variant(&first.data).is_none() && first.data != Type::Any {
+        if errors.len() == 1
+            && variant(&first.data).is_none()
+            && !matches!(first.data, Type::Any(_))
+        {
             let ty = self.ty(&first.data, &hint);
             let is_ours = is_message(&first.data) && !self.printed.contains(&ty);
             if is_ours {
@@ -177,8 +201,8 @@ impl Writer {
             return Some(name.clone());
         }
         let name = self.name(hint);
-        let variants = errors.iter().map(|Failing { name, data, .. }| match data {
-            Type::Any => Type::Word(name.clone()),
+        let variants = errors.iter().map(|Failure { name, data, .. }| match data {
+            Type::Any(_) => Type::Word(name.clone()),
             data => data.clone(),
         });
         let variants: Vec<Type> = variants.collect();
@@ -206,10 +230,9 @@ impl Writer {
     /// Formats a type. One that needs a name and has none gets the hint.
     fn ty(&mut self, ty: &Type, hint: &str) -> String {
         match ty {
-            Type::Any => String::from("serde_json::Value"),
             Type::Null => String::from("()"),
             Type::Boolean => String::from("bool"),
-            Type::Integer { least, most } => integer(*least, *most).to_owned(),
+            Type::Integer { least, most, .. } => integer(*least, *most).to_owned(),
             Type::Number => String::from("f64"),
             Type::Text => String::from("String"),
             Type::Descriptor(_) => String::from("std::os::fd::OwnedFd"),
@@ -217,7 +240,7 @@ impl Writer {
                 Some((_, name)) => format!("{name}Client"),
                 None => String::from("jsoncomm::Connection"),
             },
-            Type::List(item) => format!("Vec<{}>", self.ty(item, &format!("{hint}Item"))),
+            Type::List(item, _) => format!("Vec<{}>", self.ty(item, &format!("{hint}Item"))),
             Type::Map(value) => {
                 let value = self.ty(value, &format!("{hint}Value"));
                 format!("std::collections::BTreeMap<String, {value}>")
@@ -236,23 +259,24 @@ impl Writer {
             }
             Type::Word(_) => self.choice(std::slice::from_ref(ty), hint),
             Type::OneOf(all) => self.choice(all, hint),
+            _ => String::from("serde_json::Value"),
         }
     }
 
     fn choice(&mut self, all: &[Type], hint: &str) -> String {
-        if all.iter().any(|one| variant(one).is_none()) {
+        let Some(all) = variants_of(all) else {
             return String::from("serde_json::Value");
-        }
+        };
         let name = self.name(hint.to_owned());
-        self.put_enum(&name, "", all);
+        self.put_enum(&name, "", &all);
         name
     }
 
     fn put_definition(&mut self, name: &str, docs: &str, ty: &Type) {
         match ty {
             Type::Object(members) => self.put_struct(name, docs, members),
-            Type::OneOf(all) if all.iter().all(|one| variant(one).is_some()) => {
-                self.put_enum(name, docs, all);
+            Type::OneOf(all) if variants_of(all).is_some() => {
+                self.put_enum(name, docs, &variants_of(all).unwrap_or_default());
             }
             other => {
                 let ty = self.ty(other, &format!("{name}Value"));
@@ -306,6 +330,18 @@ impl Writer {
                 }
             }
         }
+        if self.receives {
+            let mut other = String::from("Unknown");
+            while all
+                .iter()
+                .filter_map(variant)
+                .any(|(word, _)| camel(word, &RESERVED) == other)
+            {
+                other.push('_');
+            }
+            let unknown = "jsoncomm::message::UnknownVariant";
+            variants.push_str(&format!("    #[message(other)]\n    {other}({unknown}),\n"));
+        }
         self.put_type(docs, &format!("enum {name} {{\n{variants}}}"));
     }
 
@@ -343,6 +379,16 @@ impl Writer {
     }
 }
 
+/// Returns the variants of an enum, without the one for all that it does not know; `None` if it is no enum.
+fn variants_of(all: &[Type]) -> Option<Vec<Type>> {
+    let known = all
+        .iter()
+        .filter(|one| !matches!(one, Type::Any(rust) if rust.is_empty()));
+    let known: Vec<Type> = known.cloned().collect();
+    let is_enum = !known.is_empty() && known.iter().all(|one| variant(one).is_some());
+    is_enum.then_some(known)
+}
+
 /// Returns the name and content of a variant, if the type is one.
 fn variant(ty: &Type) -> Option<(&str, Option<&Type>)> {
     match ty {
@@ -364,7 +410,7 @@ fn is_message(ty: &Type) -> bool {
         | Type::Object(_)
         | Type::Word(_) => true,
         Type::OneOf(all) => all.iter().all(|one| variant(one).is_some()),
-        Type::List(inner) | Type::Map(inner) | Type::Nullable(inner) => is_message(inner),
+        Type::List(inner, _) | Type::Map(inner) | Type::Nullable(inner) => is_message(inner),
         Type::Tuple(all) => all.iter().any(is_message),
         _ => false,
     }

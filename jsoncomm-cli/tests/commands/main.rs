@@ -14,6 +14,7 @@ extern crate jsoncomm_watchdog;
 
 mod call;
 mod common;
+mod compat;
 mod describe;
 mod failures;
 mod files;

@@ -27,6 +27,8 @@ pub enum ShelfError {
     },
     Denied,
     Broken(String),
+    #[message(other)]
+    Unknown(jsoncomm::message::UnknownVariant),
 }
 
 /// An open file.

@@ -25,6 +25,13 @@ impl Method {
         let lifetime = quote!('__lent);
         let sent = |argument: &Argument| argument.sent(&lifetime);
         let mut message = self.message(service, self.sent_ident(), sent);
+        if let Shape::Struct(body) = &mut message.shape {
+            for (argument, field) in self.arguments.iter().zip(&mut body.fields) {
+                if argument.may_be_left_out() {
+                    field.attrs.skip_if = Some(parse_quote!(::core::option::Option::is_none));
+                }
+            }
+        }
         let mut kinds = self.arguments.iter().map(|argument| argument.kind);
         if kinds.any(|kind| kind != ArgumentKind::Copied) {
             message.generics = parse_quote!(<#lifetime>);
@@ -96,6 +103,14 @@ impl Method {
 }
 
 impl Argument {
+    /// Returns true if the stub leaves the argument out where it is `None`. So an older server, which does not have it, is
+    /// called as before.
+    fn may_be_left_out(&self) -> bool {
+        let attrs = &self.attrs;
+        let as_it_is = attrs.with_path.is_some() || attrs.skip_if.is_some();
+        argument_of(&self.ty, "Option").is_some() && attrs.default.is_none() && !as_it_is
+    }
+
     /// Returns the type that the stub sends, and whether it sends a reference to one. `lifetime` is that of what the
     /// stub's caller lends.
     pub(crate) fn sent(&self, lifetime: &TokenStream) -> (Type, bool) {

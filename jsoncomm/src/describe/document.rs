@@ -3,7 +3,7 @@
 use super::definitions::{Found, Names, short};
 #[cfg(feature = "schema")]
 use super::foreign::Schemas;
-use super::schemas::SchemaWriter;
+use super::schemas::{SchemaWriter, is_open};
 use super::text::Text;
 use super::{Answer, Description, Method};
 use crate::shape::{Field, Form, Shape, Variant, Way};
@@ -207,6 +207,9 @@ impl DocumentWriter<'_> {
     }
 
     fn variants(&mut self, variants: &[Variant], tag: Option<[&'static str; 2]>) {
+        if is_open(variants) {
+            self.text().plain_member("x-open-errors", &true);
+        }
         let there = |variant: &&Variant| variant.exists(Way::Written);
         if !variants.iter().any(|variant| there(&variant)) {
             return;

@@ -41,6 +41,12 @@ impl Notes {
 /// An element of an array: whether it is always there, its type, and what is said of it.
 type Element = (Presence, Type, Notes);
 
+/// Returns true if an enum has a variant for those that it does not know, which is only read.
+pub(super) fn is_open(variants: &[Variant]) -> bool {
+    let mut all = variants.iter();
+    all.any(|variant| matches!(variant.form(), Form::Other))
+}
+
 impl SchemaWriter<'_> {
     /// Writes the schema of a struct or enum.
     pub(super) fn definition(&mut self, definition: &Definition, way: Way) {
@@ -221,6 +227,7 @@ impl SchemaWriter<'_> {
     }
 
     fn variants(&mut self, all: &[Variant], tag: Option<[&'static str; 2]>, way: Way) {
+        let open = way == Way::Written && is_open(all);
         let all: Vec<_> = all.iter().filter(|v| v.exists(way)).collect();
         let only_name = |v: &&Variant| {
             matches!(v.form(), Form::Unit) && v.docs().is_empty() && v.aliases().is_empty()
@@ -240,6 +247,9 @@ impl SchemaWriter<'_> {
                 self.variant(variant, tag, way);
             }
             self.text.close(b']');
+        }
+        if open {
+            self.text.plain_member("x-open", &true);
         }
     }
 
