@@ -4,7 +4,7 @@ use std::fs::File;
 
 use jsoncomm::client::PendingCall;
 use jsoncomm::{Call, CallError, Connection, Deferred, Message, Reply};
-use jsoncomm_tests::{KINDS, Running, alone, assert_open_fds, needs_proc, open_fds};
+use jsoncomm_tests::{KINDS, Running, alone, assert_open_fds, needs_proc, open_fds, resident};
 
 #[jsoncomm::service(name = "test.mill")]
 trait Mill {
@@ -52,14 +52,6 @@ impl Mill for Miller {
             }
         })
     }
-}
-
-/// Returns the resident memory of this process, in KiB.
-fn resident() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let number = line.and_then(|line| line.split_whitespace().next());
-    number.unwrap().parse().unwrap()
 }
 
 /// Makes this many rounds of 16 concurrent calls.

@@ -74,6 +74,17 @@ pub fn has_linux(version: (u32, u32)) -> bool {
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= version
 }
 
+/// Returns the memory of this process that is no part of a file, in KiB; 0 without proc. Pages of files come and go as the
+/// kernel likes.
+pub fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("RssAnon:"));
+    let number = line.and_then(|line| line.split_whitespace().next());
+    number.map_or(0, |number| number.parse().expect("a number"))
+}
+
 /// Counts the open descriptors of this process, without those that a thread, of the test harness for example, has open
 /// for a moment.
 ///

@@ -156,7 +156,8 @@ for _ in range(40):
         s.sendmsg([text], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [null.fileno()]))])
     # Of twenty calls, four at least find no room.
     for _ in range(4):
-        assert b"-32000" in s.recv(65536)
+        reply = s.recv(65536)
+        assert b"-32000" in reply, reply
     sockets.append(s)
 print("hoarded", flush=True)
 sys.stdin.read()
