@@ -89,6 +89,10 @@ impl Place {
             let address = Address::abstract_name(name).map(Self::Socket);
             return Some(address.map_err(|error| bad(&error.to_string())));
         }
+        if let Some(name) = bytes.strip_prefix(b"service:") {
+            let address = Address::service(&String::from_utf8_lossy(name)).map(Self::Socket);
+            return Some(address.map_err(|error| bad(&error.to_string())));
+        }
         if let Some(number) = bytes.strip_prefix(b"fd:") {
             let number = descriptor(number).map(Self::Inherited);
             return Some(number.ok_or_else(|| bad("fd: stands before a number")));
@@ -102,21 +106,34 @@ impl Place {
 
     /// Takes the address from the front of a command line, or from the environment.
     pub(crate) fn take(words: &mut Vec<OsString>) -> Result<Self, Problem> {
+        Self::given(words).unwrap_or_else(|| Err(no_address(words)))
+    }
+
+    /// Takes the address before a method, or else the service of that method.
+    pub(crate) fn take_or_find(words: &mut Vec<OsString>) -> Result<Self, Problem> {
+        let of_method = |word: &OsString| Self::of_method(word.to_str()?);
+        let place = Self::given(words);
+        let place = place.or_else(|| words.first().and_then(of_method).map(Ok));
+        place.unwrap_or_else(|| Err(no_address(words)))
+    }
+
+    /// Returns the address of a method's service: what is before the last dot of its name.
+    pub(crate) fn of_method(method: &str) -> Option<Self> {
+        let (service, method) = method.rsplit_once('.')?;
+        let address = Address::service(service).ok()?;
+        (!method.is_empty()).then_some(Self::Socket(address))
+    }
+
+    fn given(words: &mut Vec<OsString>) -> Option<Result<Self, Problem>> {
         if let Some(place) = words.first().and_then(|word| Self::read(word)) {
             words.remove(0);
-            return place;
+            return Some(place);
         }
-        let Some(word) = std::env::var_os(VARIABLE).filter(|word| !word.is_empty()) else {
-            let first = words.first().map(|word| word.to_string_lossy());
-            let instead = first.map_or_else(String::new, |word| format!("{word} is not one: "));
-            return Err(Problem::Usage(format!(
-                "no address: {instead}write a path with a slash (./name.sock), @NAME, fd:N or exec:CMD, or set {VARIABLE}"
-            )));
-        };
+        let word = std::env::var_os(VARIABLE).filter(|word| !word.is_empty())?;
         // In the environment it cannot be mistaken for another word.
         let path = || Ok(Self::Socket(Address::from(PathBuf::from(&word))));
         let place = Self::read(&word).unwrap_or_else(path);
-        place.map_err(|problem| Problem::Usage(format!("{VARIABLE}: {problem}")))
+        Some(place.map_err(|problem| Problem::Usage(format!("{VARIABLE}: {problem}"))))
     }
 
     /// Returns the address of a socket that can be connected to or bound.
@@ -198,6 +215,14 @@ impl Place {
             _program: program,
         })
     }
+}
+
+fn no_address(words: &[OsString]) -> Problem {
+    let first = words.first().map(|word| word.to_string_lossy());
+    let instead = first.map_or_else(String::new, |word| format!("{word} is not one: "));
+    Problem::Usage(format!(
+        "no address: {instead}write a path with a slash (./name.sock), @NAME, service:NAME, fd:N or exec:CMD, or set {VARIABLE}"
+    ))
 }
 
 /// Where clients connect.
@@ -341,11 +366,18 @@ mod tests {
         assert_eq!(read("./@a"), path("./@a"));
         let name = Address::abstract_name("a/b").unwrap();
         assert_eq!(read("@a/b"), Some(Place::Socket(name)));
+        let service = Address::service("example.files").unwrap();
+        let service = Some(Place::Socket(service));
+        assert_eq!(read("service:example.files"), service);
+        assert_eq!(Place::of_method("example.files.open"), service);
+        for none in ["open", "example.", ".open", "a b.open", "{\"a\":1.5}"] {
+            assert_eq!(Place::of_method(none), None, "{none}");
+        }
         assert_eq!(read("fd:3"), Some(Place::Inherited(3)));
         assert_eq!(read("exec:cat a/b"), Some(Place::Program("cat a/b".into())));
         assert_eq!(read("example.files.open"), None);
         assert_eq!(read(""), None);
-        for bad in ["@", "fd:", "fd:x", "fd:-1"] {
+        for bad in ["@", "fd:", "fd:x", "fd:-1", "service:", "service:a/b"] {
             let place = Place::read(OsStr::new(bad)).unwrap();
             assert!(matches!(place, Err(Problem::Usage(_))), "{bad}");
         }

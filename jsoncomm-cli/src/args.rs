@@ -13,14 +13,17 @@ use jsoncomm::Limits;
 use jsoncomm::address::{Address, Bind};
 
 use crate::address::SocketKind;
+use crate::complete::Complete;
 use crate::field::Field;
+use crate::services::Services;
 
 /// Calls, serves and traces services that use jsoncomm.
 ///
 /// A service replies to JSON-RPC 2.0 calls on a unix socket, with one JSON text and its descriptors in each datagram. An
-/// ADDRESS is a path that contains a slash, an abstract name (@name), a descriptor that jsoncomm was started with (fd:N),
-/// or a program to start with a connected socket as its descriptor 3 (exec:CMD), which has two seconds to end after the
-/// call. The default is the value of JSONCOMM_ADDRESS. Both kinds of socket are tried.
+/// ADDRESS is a path that contains a slash, an abstract name (@name), the name of a service (service:example.files; see
+/// jsoncomm services), a descriptor that jsoncomm was started with (fd:N), or a program to start with a connected socket as
+/// its descriptor 3 (exec:CMD), which has two seconds to end after the call. The default is the value of JSONCOMM_ADDRESS; without
+/// that, call, describe and bench find the service of the method by its name. Both kinds of socket are tried.
 ///
 /// Standard output is the reply's JSON and nothing else: indented and coloured on a terminal, otherwise on one line.
 /// Numbers and the order of members stay as the service sent them. NO_COLOR is respected.
@@ -34,6 +37,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Call(Call),
+    Services(Services),
     List(List),
     Describe(Describe),
     Compat(Compat),
@@ -42,6 +46,8 @@ pub(crate) enum Command {
     Tap(Tap),
     Bench(Bench),
     Completions(Completions),
+    #[command(hide = true)]
+    Complete(Complete),
     Man(Man),
 }
 

@@ -18,7 +18,7 @@ const TIME: Duration = Duration::from_secs(3);
 const KEPT: usize = 1 << 20;
 
 pub(crate) fn run(bench: Bench) -> Result<(), Problem> {
-    let (place, mut words) = words::read(bench.words)?;
+    let (place, mut words) = words::read_call(bench.words)?;
     let method = words.method()?;
     standard::check_output()?;
     let clock = Clock::start(bench.reach.timeout);

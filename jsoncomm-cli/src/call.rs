@@ -24,7 +24,12 @@ pub(crate) fn run(mut call: Call) -> Result<(), Problem> {
     let to_stdout = call.save.iter().any(|save| save.file == Spot::Standard);
     let aside = call.exec || to_stdout;
     check_outputs(&call, aside)?;
-    let (place, mut words) = words::read(std::mem::take(&mut call.words))?;
+    let given = std::mem::take(&mut call.words);
+    let (place, mut words) = if call.bare {
+        words::read(given)?
+    } else {
+        words::read_call(given)?
+    };
     claim(&place, &call)?;
     let places = if call.exec {
         Some(places(&call)?)

@@ -29,7 +29,7 @@ pub(crate) fn list(list: List) -> Result<(), Problem> {
 }
 
 pub(crate) fn describe(describe: Describe) -> Result<(), Problem> {
-    let (place, mut words) = words::read(describe.words)?;
+    let (place, mut words) = words::read_call(describe.words)?;
     let name = words.next()?;
     words.end()?;
     let text = ask(&place, &describe.reach)?;

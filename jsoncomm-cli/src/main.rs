@@ -7,8 +7,10 @@ mod args;
 mod bench;
 mod call;
 mod compat;
+mod complete;
 mod deadline;
 mod descriptor;
+mod diag;
 mod discover;
 mod field;
 mod files;
@@ -20,6 +22,7 @@ mod peer;
 mod places;
 mod problem;
 mod serve;
+mod services;
 mod standard;
 mod stopping;
 mod stubs;
@@ -52,6 +55,7 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<(), Problem> {
     match command {
         Command::Call(call) => call::run(call),
+        Command::Services(services) => services::run(services),
         Command::List(list) => discover::list(list),
         Command::Describe(describe) => discover::describe(describe),
         Command::Compat(compat) => compat::run(compat),
@@ -60,6 +64,7 @@ fn run(command: Command) -> Result<(), Problem> {
         Command::Tap(tap) => tap::run(tap),
         Command::Bench(bench) => bench::run(bench),
         Command::Completions(completions) => pages::completions(completions),
+        Command::Complete(complete) => complete::run(&complete),
         Command::Man(man) => pages::man(man),
     }
 }

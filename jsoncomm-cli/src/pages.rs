@@ -7,7 +7,7 @@ use clap_mangen::Man as Page;
 
 use crate::args::{Cli, Completions, Man};
 use crate::problem::Problem;
-use crate::{output, standard};
+use crate::{complete, output, standard};
 
 /// Exit statuses and examples, appended to the generated page.
 const END: &str = include_str!("end.roff");
@@ -16,7 +16,8 @@ pub(crate) fn completions(completions: Completions) -> Result<(), Problem> {
     standard::check_output()?;
     let (mut command, mut text) = (Cli::command(), Vec::new());
     clap_complete::generate(completions.shell, &mut command, "jsoncomm", &mut text);
-    output::page(&text)
+    let text = String::from_utf8_lossy(&text);
+    output::page(complete::with_names(completions.shell, &text).as_bytes())
 }
 
 pub(crate) fn man(man: Man) -> Result<(), Problem> {

@@ -112,6 +112,8 @@ pub(crate) enum Problem {
     Incompatible { breaking: usize, changes: usize },
     #[error("the service does not describe itself: the server has no rpc.discover ({0})")]
     Undescribed(Fault),
+    #[error("the services cannot be listed")]
+    Registry(#[source] Error),
     #[error("cannot connect")]
     Connect(#[source] Error),
     #[error("cannot connect: fd:{number} is {what}")]
@@ -240,7 +242,11 @@ impl Problem {
             | Self::NoDocument
             | Self::Undescribed(_)
             | Self::Other(_) => 3,
-            Self::Connect(_) | Self::NoSocket { .. } | Self::Connection(_) | Self::Closed => 4,
+            Self::Registry(_)
+            | Self::Connect(_)
+            | Self::NoSocket { .. }
+            | Self::Connection(_)
+            | Self::Closed => 4,
             Self::Deadline | Self::NotSent => 124,
         }
     }

@@ -29,6 +29,13 @@ pub(crate) fn read(mut words: Vec<OsString>) -> Result<(Place, Words), Problem> 
     Ok((place, Words { rest }))
 }
 
+/// An address and a method, or a method whose name tells the service.
+pub(crate) fn read_call(mut words: Vec<OsString>) -> Result<(Place, Words), Problem> {
+    let place = Place::take_or_find(&mut words)?;
+    let rest = words.into_iter();
+    Ok((place, Words { rest }))
+}
+
 /// A JSON text and its origin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Text {

@@ -70,7 +70,7 @@ fn the_address_can_come_from_the_environment() {
     list.env("JSONCOMM_ADDRESS", "test.sock");
     list.current_dir(example.server.path.parent().unwrap());
     assert_eq!(good(run(&mut list)), "[]\n");
-    let Ended { code, stderr, .. } = said(&["call", "example.files.list"]);
+    let Ended { code, stderr, .. } = said(&["call", "list"]);
     assert_eq!(code, Some(2));
     assert!(stderr.contains("no address"), "{stderr}");
 }

@@ -45,6 +45,20 @@ pub(crate) fn through(redirect: &str, arguments: &[&str]) -> Command {
     shell
 }
 
+/// Makes a folder in which only root and this user can change anything; `None` if there is none, and the test is skipped.
+pub(crate) fn safe_folder() -> Option<TempDir> {
+    let parents = [std::env::temp_dir(), "/var/tmp".into(), "/dev/shm".into()];
+    for parent in parents {
+        let folder = tempfile::tempdir_in(parent).ok()?;
+        let registry = jsoncomm::address::Registry::new([folder.path()]);
+        if registry.names().is_ok() {
+            return Some(folder);
+        }
+    }
+    jsoncomm_tests::skip("other users could change each folder of temporary files");
+    None
+}
+
 /// The result of a command.
 #[derive(Debug)]
 pub(crate) struct Ended {

@@ -21,5 +21,6 @@ mod files;
 mod looking;
 mod pages;
 mod serve;
+mod services;
 mod tap;
 mod terminal;
