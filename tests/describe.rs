@@ -339,3 +339,38 @@ fn the_document_can_be_compared_with_a_file() {
     let kept = std::fs::read_to_string(&path).unwrap_or_default();
     assert_eq!(document, kept, "run it again with SNAPSHOT=overwrite");
 }
+
+#[test]
+fn versions_of_services_and_of_methods_are_described() {
+    #[jsoncomm::service(name = "test.clock", version = "1.2.0")]
+    trait Clock {
+        fn now(&mut self) -> u64;
+        #[since = "1.1"]
+        fn zone(&mut self) -> String;
+    }
+
+    let clock = <dyn Clock as Describe>::DESCRIPTION;
+    assert_eq!(clock.service_version(), Some("1.2.0"));
+    // That of the package is another one.
+    assert_eq!(clock.version(), Some(env!("CARGO_PKG_VERSION")));
+    let since: Vec<_> = clock
+        .methods()
+        .iter()
+        .map(|method| method.since())
+        .collect();
+    assert_eq!(since, [None, Some("1.1")]);
+    let document: Value = serde_json::from_str(&clock.open_rpc()).unwrap();
+    let services = json!([{"name": "test.clock", "version": "1.2.0"}]);
+    assert_eq!(document["info"]["x-services"], services);
+    assert_eq!(document["methods"][0].get("x-since"), None);
+    assert_eq!(document["methods"][1]["x-since"], "1.1");
+    let document = jsoncomm::openrpc::Document::parse(&clock.open_rpc()).unwrap();
+    assert_eq!(
+        document.versions,
+        [("test.clock".to_owned(), "1.2.0".to_owned())]
+    );
+    assert_eq!(document.methods[1].since.as_deref(), Some("1.1"));
+    let shelf = <dyn Shelf as Describe>::DESCRIPTION;
+    assert_eq!(shelf.service_version(), None);
+    assert!(!shelf.open_rpc().contains("x-services"));
+}

@@ -100,6 +100,10 @@ fn print(text: &str, name: Option<String>) -> Result<(), Problem> {
 fn explain(document: &Document, methods: &[&Method]) -> Result<(), Problem> {
     for method in methods {
         output::line(&method.to_string())?;
+        if let Some(version) = &method.since {
+            let version = output::printable(version);
+            output::line(&format!("    Since version {version}."))?;
+        }
         if method.deprecated {
             output::line("    Deprecated.")?;
         }

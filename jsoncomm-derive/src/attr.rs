@@ -294,6 +294,7 @@ impl VariantAttrs {
 #[derive(Default)]
 pub(crate) struct ServiceAttrs {
     pub(crate) name: Option<LitStr>,
+    pub(crate) version: Option<LitStr>,
     /// The path of the library; `::jsoncomm` unless given.
     pub(crate) library: Option<Path>,
     /// Types that only serde knows are described by their JSON Schema.
@@ -307,9 +308,14 @@ impl ServiceAttrs {
         let mut this = Self::default();
         let parser = syn::meta::parser(|meta| match meta.path.get_ident() {
             Some(name) if name == "name" => meta::once(cx, &meta, &mut this.name, meta::text),
+            Some(name) if name == "version" => meta::once(cx, &meta, &mut this.version, meta::text),
             Some(name) if name == "crate" => meta::once(cx, &meta, &mut this.library, meta::path),
             Some(name) if name == "schema" => meta::once(cx, &meta, &mut this.schema, meta::flag),
-            _ => Err(meta.error("expected `name = \"...\"`, `crate = \"...\"` or `schema`")),
+            _ => {
+                let options =
+                    "`name = \"...\"`, `version = \"...\"`, `crate = \"...\"` or `schema`";
+                Err(meta.error(format!("expected {options}")))
+            }
         });
         let read = parser.parse2(options);
         this.unreadable = cx.check(read).is_none();
@@ -321,6 +327,8 @@ impl ServiceAttrs {
 #[derive(Default)]
 pub(crate) struct MethodAttrs {
     pub(crate) oneway: Option<Path>,
+    /// The version of the service that has added the method.
+    pub(crate) since: Option<LitStr>,
     pub(crate) rename: Option<LitStr>,
     pub(crate) aliases: Vec<LitStr>,
 }
@@ -331,6 +339,15 @@ impl MethodAttrs {
         for attribute in named(attributes, "oneway") {
             cx.check(attribute.meta.require_path_only().map(|_| ()));
             this.oneway.get_or_insert_with(|| attribute.path().clone());
+        }
+        for attribute in named(attributes, "since") {
+            let value = attribute.meta.require_name_value().and_then(|meta| {
+                let value = &meta.value;
+                syn::parse2::<LitStr>(quote!(#value))
+            });
+            if let Some(value) = cx.check(value) {
+                this.since.get_or_insert(value);
+            }
         }
         meta::nested(cx, attributes, "serde", |name, meta| match name {
             "rename" => meta::once(cx, meta, &mut this.rename, meta::text),

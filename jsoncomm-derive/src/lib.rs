@@ -56,7 +56,7 @@ pub fn message(input: TokenStream) -> TokenStream {
 
 /// Makes a trait a service: adds a dispatcher, and a client stub with the trait's name and `Client`.
 ///
-/// The trait is kept, without the attributes `#[fd]`, `#[sensitive]`, `#[serde(...)]` and `#[oneway]`. Each method takes
+/// The trait is kept, without the attributes `#[fd]`, `#[sensitive]`, `#[serde(...)]`, `#[oneway]` and `#[since = "..."]`. Each method takes
 /// `&mut self` or `&self`, then optionally `&mut Call`, then arguments by value or as `&str`, `&[T]`, `&T` or
 /// `Option<&str>`. It returns one of these, without an attribute even if that is a descriptor. What a returned descriptor has to be is
 /// said in a struct, as in `struct Log(#[fd(regular, read)] File)`.
@@ -105,6 +105,7 @@ pub fn message(input: TokenStream) -> TokenStream {
 /// | option | meaning |
 /// |---|---|
 /// | `name = "example.files"` | required: stands before the methods' names on the wire |
+/// | `version = "1.2.0"` | the version of the service, for its description: up to three numbers. `#[since = "1.1"]` on a method tells which version has added it |
 /// | `crate = "path"` | where the library is; needed if Cargo.toml renames it |
 /// | `schema` | types that only serde knows are described by `schemars::JsonSchema`, which they have to implement; needs the library's feature `schema` |
 ///
@@ -112,7 +113,8 @@ pub fn message(input: TokenStream) -> TokenStream {
 ///
 /// A method has its name of the trait on the wire, or that of `#[serde(rename = "...")]`. Each `#[serde(alias = "...")]` is
 /// one more name that the server knows it by, for older clients. Older clients can call a method with a new argument if
-/// that is an `Option` or has `#[serde(default)]`. An argument with a function of its own (`#[serde(default = "...",
+/// that is an `Option` or has `#[serde(default)]`. A stub leaves out an `Option` that is `None`, unless it has a `default`, so that
+/// an older server, which does not have the argument, can be called as well. An argument with a function of its own (`#[serde(default = "...",
 /// with = "...", skip_serializing_if = "...")]`) is owned by the handler, without `#[fd]`. With one of the latter two the
 /// stub takes `T` or `&T`, also of a `String`, `Vec` or `Option<String>`: the function is given a `&T`. An argument with
 /// `#[sensitive]` is not repeated by faults and errors, as with `derive(Message)`.

@@ -35,6 +35,8 @@
 //! | `"x-open": true` | the schema of an enum in a reply | readers take variants that it does not have: `#[message(other)]` |
 //! | `"x-open-errors": true` | a method | the same of its errors |
 //! | `"x-aliases": [...]` | a method, argument, member or variant | older names that are accepted, too. The rest of the document uses the present name |
+//! | `"x-services": [{"name": "...", "version": "..."}]` | `info` | the versions of services that have one (`#[service(version = "...")]`); `info.version` is that of the program |
+//! | `"x-since": "1.1"` | a method | the version of its service that has added it |
 //! | `"x-deprecated": "..."` | a deprecated method | what to use in its place |
 //!
 //! An error has the variant's number as `code`, the variant's name as `message`, and the schema of its `data` as `data`. The document
@@ -113,6 +115,7 @@ pub struct Description {
     name: &'static str,
     docs: &'static str,
     version: Option<&'static str>,
+    service_version: Option<&'static str>,
     deprecated: Option<&'static str>,
     methods: &'static [Method],
 }
@@ -129,6 +132,7 @@ impl Description {
             name,
             docs,
             version,
+            service_version: None,
             deprecated: None,
             methods,
         }
@@ -137,6 +141,12 @@ impl Description {
     #[doc(hidden)]
     pub const fn deprecated(mut self, note: &'static str) -> Self {
         self.deprecated = Some(note);
+        self
+    }
+
+    #[doc(hidden)]
+    pub const fn of_version(mut self, version: &'static str) -> Self {
+        self.service_version = Some(version);
         self
     }
 
@@ -153,6 +163,11 @@ impl Description {
     /// The version of the package that the trait or enum is in, where cargo has compiled it.
     pub const fn version(&self) -> Option<&'static str> {
         self.version
+    }
+
+    /// The version of the service: that of `#[service(version = "...")]`. `None` without it.
+    pub const fn service_version(&self) -> Option<&'static str> {
+        self.service_version
     }
 
     /// What `#[deprecated]` on the trait or enum says, or nothing; `None` without it.
@@ -202,6 +217,7 @@ pub struct Method {
     parameters: &'static [Field],
     answer: Option<Answer>,
     aliases: &'static [&'static str],
+    since: Option<&'static str>,
     deprecated: Option<&'static str>,
 }
 
@@ -232,8 +248,15 @@ impl Method {
             parameters,
             answer: None,
             aliases: &[],
+            since: None,
             deprecated: None,
         }
+    }
+
+    #[doc(hidden)]
+    pub const fn added_in(mut self, version: &'static str) -> Self {
+        self.since = Some(version);
+        self
     }
 
     #[doc(hidden)]
@@ -293,6 +316,11 @@ impl Method {
     /// Older names, which the server takes as well.
     pub const fn aliases(&self) -> &'static [&'static str] {
         self.aliases
+    }
+
+    /// The version of the service that has added the method: that of `#[since = "..."]`. `None` without it.
+    pub const fn since(&self) -> Option<&'static str> {
+        self.since
     }
 
     /// What `#[deprecated]` says, or nothing; `None` without it.

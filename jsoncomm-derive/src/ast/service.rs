@@ -123,7 +123,7 @@ impl Service {
 
 impl Method {
     fn from_syn(cx: &Ctxt, function: &mut TraitItemFn) -> Self {
-        let ours = take(&mut function.attrs, &["oneway", "serde"]);
+        let ours = take(&mut function.attrs, &["oneway", "serde", "since"]);
         let signature = &mut function.sig;
         let (mut call, mut arguments) = (false, Vec::new());
         for (position, input) in signature.inputs.iter_mut().skip(1).enumerate() {

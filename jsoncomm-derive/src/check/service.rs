@@ -10,7 +10,7 @@ use crate::check;
 use crate::ctxt::Ctxt;
 use proc_macro2::Span;
 use std::collections::BTreeMap;
-use syn::{Attribute, Pat, TraitItem};
+use syn::{Attribute, LitStr, Pat, TraitItem};
 
 /// Reports everything in a service's trait that cannot be served or called.
 pub(crate) fn service(cx: &Ctxt, service: &Service) {
@@ -47,9 +47,50 @@ fn options(cx: &Ctxt, service: &Service) {
             cx.push(syn::Error::new(Span::call_site(), text));
         }
     }
+    versions(cx, service);
     let (library, ident) = (attrs.library.as_ref(), &service.item.ident);
     check::library(cx, library, ident, "#[service(...)]");
     check::schema(cx, attrs.schema.as_ref());
+}
+
+/// Checks the service's version, and that no method is of a later one.
+fn versions(cx: &Ctxt, service: &Service) {
+    let text = "a version is made of up to three numbers, such as `1.2.0`";
+    let read = |version: &LitStr| {
+        let numbers = numbers(&version.value());
+        if numbers.is_none() {
+            cx.error(version, text);
+        }
+        numbers
+    };
+    let version = service.attrs.version.as_ref();
+    let current = version.and_then(read);
+    for method in &service.methods {
+        let Some(since) = &method.attrs.since else {
+            continue;
+        };
+        if version.is_none() {
+            let text =
+                "give the service a version: `#[service(name = \"...\", version = \"1.2.0\")]`";
+            cx.error(since, text);
+        } else if read(since)
+            .zip(current)
+            .is_some_and(|(since, current)| since > current)
+        {
+            cx.error(since, "this version is later than that of the service");
+        }
+    }
+}
+
+/// Returns the numbers of a version. Those that are not written are 0.
+fn numbers(version: &str) -> Option<[u64; 3]> {
+    let mut numbers = [0; 3];
+    let mut parts = version.split('.');
+    for (number, part) in numbers.iter_mut().zip(&mut parts) {
+        let is_number = !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+        *number = part.parse().ok().filter(|_| is_number)?;
+    }
+    parts.next().is_none().then_some(numbers)
 }
 
 fn method(cx: &Ctxt, method: &Method) {
@@ -109,7 +150,7 @@ fn fds(cx: &Ctxt, argument: &Argument) {
 
 /// Refuses attributes inside `cfg_attr` that the macro has to read: it does not know whether the condition is true.
 fn refuse_in_cfg_attr(cx: &Ctxt, attributes: &[Attribute]) {
-    const READ: [&str; 5] = ["cfg", "oneway", "fd", "sensitive", "serde"];
+    const READ: [&str; 6] = ["cfg", "oneway", "fd", "sensitive", "serde", "since"];
     let conditional = attributes.iter().filter_map(attr::conditional);
     let text = "write this outside of `cfg_attr`, where the macro can see it";
     for hidden in conditional.flat_map(|(_, hidden)| hidden) {

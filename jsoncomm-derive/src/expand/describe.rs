@@ -43,7 +43,9 @@ pub(crate) fn service(service: &Service) -> TokenStream {
     let methods = service.methods.iter();
     let methods = methods.map(|method| self::method(service, method));
     let (name, docs, methods) = (service.name(), Docs::from_syn(attrs), quote!(#(#methods),*));
-    let description = description(&name, &docs, &methods, attr::deprecated(attrs));
+    let version = service.attrs.version.iter();
+    let version = quote!(#(.of_version(#version))*);
+    let description = description(&name, &docs, &methods, attr::deprecated(attrs), &version);
     quote! {
         #[automatically_derived]
         impl __p::Describe for dyn #ident { #description }
@@ -69,7 +71,8 @@ fn method(service: &Service, method: &Method) -> TokenStream {
     }
     let aliases = known_as(method.attrs.aliases.iter());
     let deprecated = deprecated(attr::deprecated(&method.repeated));
-    quote!(#(#cfgs)* #described #aliases #deprecated)
+    let since = method.attrs.since.iter();
+    quote!(#(#cfgs)* #described #aliases #deprecated #(.added_in(#since))*)
 }
 
 /// Describes an enum of requests.
@@ -90,7 +93,8 @@ pub(crate) fn requests(message: &Message, reply: &TokenStream, error: &TokenStre
     });
     let (name, methods) = (message.service(), quote!(#(#methods),*));
     let deprecated = message.deprecated.clone();
-    let description = description(&name, &message.docs, &methods, deprecated);
+    let none = TokenStream::new();
+    let description = description(&name, &message.docs, &methods, deprecated, &none);
     let of = quote!(__p::Describe);
     implementation(message, &of, &message.generics, &description)
 }
@@ -100,12 +104,13 @@ fn description(
     docs: &Docs,
     methods: &TokenStream,
     deprecation: Option<String>,
+    version: &TokenStream,
 ) -> TokenStream {
     let deprecated = deprecated(deprecation);
     quote! {
         const DESCRIPTION: __p::Description = __p::Description::new(
             #name, #docs, ::core::option_env!("CARGO_PKG_VERSION"), &[#methods],
-        ) #deprecated;
+        ) #deprecated #version;
     }
 }
 

@@ -114,6 +114,18 @@ impl DocumentWriter<'_> {
         text.member("title", &title);
         text.member("version", version.unwrap_or("0.0.0"));
         text.filled_member("description", &docs);
+        if descriptions.iter().any(|one| one.service_version.is_some()) {
+            text.open_array("x-services");
+            for description in descriptions {
+                if let Some(version) = description.service_version {
+                    text.open(b'{');
+                    text.member("name", description.name);
+                    text.member("version", version);
+                    text.close(b'}');
+                }
+            }
+            text.close(b']');
+        }
         text.close(b'}');
     }
 
@@ -149,6 +161,9 @@ impl DocumentWriter<'_> {
                 text.string(&whole(name));
             }
             text.close(b']');
+        }
+        if let Some(version) = method.since {
+            text.member("x-since", version);
         }
         if let Some(note) = method.deprecated.or(description.deprecated) {
             text.plain_member("deprecated", &true);

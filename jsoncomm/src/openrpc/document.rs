@@ -11,6 +11,8 @@ use super::types::{Member, Type, put_members};
 pub struct Document {
     /// The names of the services.
     pub title: String,
+    /// The versions of services that have one, by their names.
+    pub versions: Vec<(String, String)>,
     /// The methods, in the order of the document.
     pub methods: Vec<Method>,
     /// The named types.
@@ -37,6 +39,8 @@ pub struct Method {
     pub name: String,
     /// Older full names, under which it can be called as well.
     pub aliases: Vec<String>,
+    /// The version of its service that has added it.
+    pub since: Option<String>,
     /// The first paragraph of what is said about it, or nothing.
     pub summary: String,
     /// All that is said about it, or nothing.
@@ -100,7 +104,12 @@ impl Document {
             docs: schema.text_of("description"),
             ty: Type::read(schema),
         };
+        let services = node
+            .get("info")
+            .map_or(&[][..], |info| info.list("x-services"));
+        let version = |one: &Node| (one.text_of("name"), one.text_of("version"));
         Ok(Self {
+            versions: services.iter().map(version).collect(),
             title: node
                 .get("info")
                 .map(|info| info.text_of("title"))
@@ -175,6 +184,7 @@ impl Method {
         Some(Self {
             name: node.get("name")?.text()?.to_owned(),
             aliases: node.texts_of("x-aliases"),
+            since: node.get("x-since").and_then(Node::text).map(str::to_owned),
             docs: docs.unwrap_or_else(|| summary.clone()),
             summary,
             params: node.list("params").iter().filter_map(parameter).collect(),

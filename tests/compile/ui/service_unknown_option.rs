@@ -1,4 +1,4 @@
-#[jsoncomm::service(name = "example.files", version = "1")]
+#[jsoncomm::service(name = "example.files", edition = 1)]
 trait Files {
     fn list(&mut self) -> Vec<String>;
 }
