@@ -1,6 +1,7 @@
 //! Services by name: whom clients believe, who registers, and waiting for a service.
 
 mod owners;
+mod python;
 mod registering;
 mod trust;
 mod waiting;

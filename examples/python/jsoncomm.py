@@ -46,6 +46,10 @@ A server, on one thread:
     server.bind("/run/example.sock", "seqpacket", mode=0o666, authorize=lambda peer: peer.uid in (0, 1000))
     server.run()
 
+A client finds a service by its name, and believes an entry only if nobody but root and its own user could have made it:
+
+    with jsoncomm.connect("service:example.files") as connection: ...
+
 A program that serves the one that started it, and ends with it; in the same way `Server.spawn` starts a program that
 calls, which connects by `from_parent`:
 
@@ -152,6 +156,11 @@ NO_PEER = (errno.EPIPE, errno.ECONNRESET, errno.ECONNREFUSED, errno.ENOTCONN)  #
 NO_ROOM = (errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM, errno.ETOOMANYREFS, errno.EMFILE, errno.ENFILE)  # no room now
 TIMEOUT_LONGEST = 1e6  # seconds, the longest timeout of a socket
 PATH_MAX = 107  # bytes of a path that fit into an address
+SERVICE = "service:"  # before the name of a service, in an address
+REGISTRY = "/run/jsoncomm"  # the registry of the system
+NAME_MAX = 255  # bytes of a service's name
+LINKS_MAX = 40  # symbolic links on the way to a socket
+AT_SECURE = 23  # in /proc/self/auxv: the process has more rights than its caller
 BACKLOG = 4096  # clients waiting to be accepted
 LOCK_TIMEOUT = 1.0  # seconds to wait while another process binds in the directory
 PAUSE = 0.001  # seconds before a retry that no event announces
@@ -805,9 +814,20 @@ def _is_abstract(address: Any) -> bool:
     return address[:1] in ("\0", b"\0")
 
 
+def _service(address: Any) -> Optional[str]:
+    """Returns the name of the service, if the address is one."""
+    return address[len(SERVICE) :] if isinstance(address, str) and address.startswith(SERVICE) else None
+
+
 @contextlib.contextmanager
 def _reachable(address: Any) -> Iterator[Any]:
-    """Yields a name for connect(2). A path that is too long is reached through a descriptor of the file."""
+    """Yields a name for connect(2). A path that is too long is reached through a descriptor of the file, and so is a
+    service."""
+    service = _service(address)
+    if service is not None:
+        with contextlib.ExitStack() as stack:
+            yield f"/proc/self/fd/{_find(service, stack).file}"
+        return
     if _is_abstract(address) or len(os.fsencode(address)) <= PATH_MAX:
         yield address
         return
@@ -817,17 +837,31 @@ def _reachable(address: Any) -> Iterator[Any]:
 
 def _connect(sock: socket.socket, address: Any, deadline: float) -> None:
     """Connects. Waits until the deadline while the server has too many clients to accept."""
+    service = _service(address)
+    if service is None:
+        with _reachable(address) as name:
+            _connect_to(sock, name, deadline)
+        return
+    with contextlib.ExitStack() as stack:
+        found = _find(service, stack)
+        _connect_to(sock, f"/proc/self/fd/{found.file}", deadline)
+        if sock.type == socket.SOCK_SEQPACKET:  # the kernel does not tell of datagram sockets
+            server = Peer.of_connection(sock).uid
+            if server not in (0, found.owner):
+                raise _untrusted(address, f"its server runs as user {server}, not as root or user {found.owner}")
+
+
+def _connect_to(sock: socket.socket, name: Any, deadline: float) -> None:
     sock.setblocking(False)
-    with _reachable(address) as name:
-        while True:
-            try:
-                sock.connect(name)
-                sock.setblocking(True)
-                return
-            except BlockingIOError:
-                if time.monotonic() >= deadline:
-                    raise NotSent("the server did not accept the connection in time") from None
-                time.sleep(PAUSE)  # poll(2) does not report room
+    while True:
+        try:
+            sock.connect(name)
+            sock.setblocking(True)
+            return
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                raise NotSent("the server did not accept the connection in time") from None
+            time.sleep(PAUSE)  # poll(2) does not report room
 
 
 def _connected(address: Any, kind: int, deadline: float) -> socket.socket:
@@ -1005,6 +1039,123 @@ def _bind_abstract(sock: socket.socket, name: Any) -> list[socket.socket]:
     return held
 
 
+# Services by name.
+
+
+def registry() -> list[str]:
+    """Returns the directories in which services are found by their names, in the order in which they are searched:
+    those in JSONCOMM_REGISTRY, $XDG_RUNTIME_DIR/jsoncomm and /run/jsoncomm. An entry is a symbolic link that has the name
+    of the service and leads to its socket. The variables are ignored if the process has more rights than its caller
+    (AT_SECURE), also if that cannot be found out."""
+    if _is_secure():
+        return [REGISTRY]
+    own = os.environ.get("XDG_RUNTIME_DIR", "")
+    paths = [*os.environ.get("JSONCOMM_REGISTRY", "").split(":"), os.path.join(own, "jsoncomm") if own else ""]
+    return [path for path in paths if path.startswith("/")] + [REGISTRY]
+
+
+def _is_secure() -> bool:
+    try:
+        with open("/proc/self/auxv", "rb") as file:
+            return dict(struct.iter_unpack("@LL", file.read())).get(AT_SECURE) != 0
+    except OSError:
+        return True
+
+
+def _untrusted(path: str, reason: str) -> PermissionError:
+    return PermissionError(errno.EACCES, reason, path)
+
+
+class _Found:
+    """A file that was reached by descriptors, without its links, and who may change it."""
+
+    def __init__(self, file: int, path: str, links: int) -> None:
+        self.file, self.path, self.links = file, path, links
+        status = os.fstat(file)
+        self.owner, self.mode = status.st_uid, status.st_mode
+        if self.owner not in (0, _number(os.geteuid(), "uid")):
+            raise _untrusted(path, f"it belongs to user {self.owner}, neither to root nor to this user")
+        # Only a directory may be behind one with the sticky bit: others cannot replace that.
+        self.writable = stat.S_ISDIR(self.mode) and bool(self.mode & 0o022)
+        if self.writable and not self.mode & stat.S_ISVTX:
+            self.refuse()
+
+    def refuse(self) -> typing.NoReturn:
+        raise _untrusted(self.path, f"it can be changed by other users: its mode is {stat.S_IMODE(self.mode):o}")
+
+    def open(self, name: str, stack: contextlib.ExitStack) -> _Found:
+        path = os.path.dirname(self.path) if name == ".." else os.path.join(self.path, name)
+        try:
+            file = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.file)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, path) from None
+        stack.callback(os.close, file)
+        return _Found(file, path, self.links)
+
+
+def _root(links: int, stack: contextlib.ExitStack) -> _Found:
+    file = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    stack.callback(os.close, file)
+    return _Found(file, "/", links)
+
+
+def _walk(here: Optional[_Found], path: str, stack: contextlib.ExitStack) -> _Found:
+    """Walks along a path, by one descriptor after the other. Raises PermissionError for what others than root and this
+    user could have made or could change."""
+    here = here or _root(0, stack)
+    rest: list[str] = []
+    while True:
+        rest += [part for part in reversed(path.split("/")) if part not in ("", ".")]
+        if path.startswith("/"):
+            here = _root(here.links, stack)
+        while rest:
+            found = here.open(rest.pop(), stack)
+            if not stat.S_ISDIR(found.mode):
+                if here.writable:
+                    here.refuse()
+                break
+            here = found
+        else:
+            return here
+        if not stat.S_ISLNK(found.mode):
+            if rest:
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), found.path)
+            return found
+        path = _follow(here, found)
+
+
+def _follow(here: _Found, link: _Found) -> str:
+    here.links += 1
+    if here.links > LINKS_MAX:
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), link.path)
+    return os.readlink("", dir_fd=link.file)
+
+
+def _find(service: str, stack: contextlib.ExitStack) -> _Found:
+    """Finds the socket of a service. The owner of what is returned is that of its entry."""
+    words = service.split(".")
+    if not all(re.fullmatch("[A-Za-z0-9_-]+", word) for word in words) or words[0] == "rpc" or len(service) > NAME_MAX:
+        raise ValueError(f"{service!r} is no name of a service")
+    for path in registry():
+        try:
+            here = _walk(None, path, stack)
+            if not stat.S_ISDIR(here.mode):
+                continue
+            if here.writable:
+                here.refuse()
+            link = here.open(service, stack)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        if not stat.S_ISLNK(link.mode):
+            raise _untrusted(link.path, "an entry is a symbolic link to a socket")
+        found = _walk(here, _follow(here, link), stack)
+        if not stat.S_ISSOCK(found.mode):
+            raise _untrusted(found.path, "it is no socket")
+        found.owner = link.owner
+        return found
+    raise FileNotFoundError(errno.ENOENT, f"no such service in {', '.join(registry())}", SERVICE + service)
+
+
 # The client.
 
 
@@ -1012,6 +1163,9 @@ def connect(
     address: Address, kind: Optional[str] = None, timeout: float = DEFAULT_TIMEOUT, limit: int = MESSAGE_MAX
 ) -> Connection:
     """Connects to a server; without a kind, to the kind that it has. Raises OSError if there is no server.
+
+    The address "service:example.files" is a service that is found by its name in the `registry`. PermissionError means
+    that others than root or this user could have made its entry or what that leads to, or run its server.
 
     `timeout` limits connecting, and each call without a timeout of its own. `limit` is the longest message, in bytes.
     """

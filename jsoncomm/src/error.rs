@@ -90,8 +90,8 @@ pub enum Error {
     Service {
         /// The name, escaped for printing.
         name: String,
-        /// What is wrong: a [`RegistryProblem`], which [`RegistryProblem::of`] returns.
-        problem: Box<dyn std::error::Error + Send + Sync>,
+        /// What is wrong: it wraps a [`RegistryProblem`], which [`RegistryProblem::of`] returns.
+        problem: io::Error,
     },
     /// A session could not be opened.
     #[error("no session: {0}")]

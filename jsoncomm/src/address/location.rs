@@ -2,6 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -127,7 +128,7 @@ impl Bound {
     pub(crate) fn give_up(self) -> (Option<SocketFile>, Vec<OwnedFd>) {
         match self {
             Self::Path(mut path) => {
-                if let Some(entries) = &mut path.entries {
+                if let Some(entries) = &mut *path.entries {
                     entries.keep();
                 }
                 let location = path.location.take();
@@ -151,8 +152,8 @@ pub(crate) struct BoundPath {
     /// `None` once another process removes it.
     pub(super) location: Option<Location>,
     pub(super) identity: Identity,
-    /// The entries of its services.
-    pub(super) entries: Option<Box<dyn Registered>>,
+    /// The entries of its services, which [`drop`](Self::drop) takes. Dropped there only, as many other places drop a path.
+    pub(super) entries: ManuallyDrop<Option<Box<dyn Registered>>>,
     /// The process that has bound it, and removes it.
     origin: Origin,
 }
@@ -162,7 +163,7 @@ impl BoundPath {
         Self {
             location: Some(location),
             identity,
-            entries: None,
+            entries: ManuallyDrop::new(None),
             origin: Origin::here(),
         }
     }
@@ -183,7 +184,7 @@ pub(super) trait Registered: fmt::Debug + Send + Sync {
 impl Drop for BoundPath {
     fn drop(&mut self) {
         // First, so that no client is led to a file that is gone.
-        self.entries = None;
+        drop(self.entries.take());
         let location = self.location.as_ref();
         if let Some(location) = location.filter(|_| self.origin.is_own_process()) {
             // Not reported: a file that stays is replaced by the next start.

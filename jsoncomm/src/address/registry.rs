@@ -366,3 +366,44 @@ impl Address {
         Registry::from_env().address(name)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::socket::{self, Kind};
+
+    #[test]
+    fn a_socket_that_is_exchanged_after_it_was_found_is_not_connected_to() {
+        let parents = [std::env::temp_dir(), PathBuf::from("/var/tmp")];
+        let folders = parents.map(|parent| tempfile::tempdir_in(parent).unwrap());
+        let is_safe = |folder: &&tempfile::TempDir| Registry::new([folder.path()]).names().is_ok();
+        let Some(folder) = folders.iter().find(is_safe) else {
+            return jsoncomm_watchdog::skip("other users could change the temporary files");
+        };
+        let bind = |name: &str| {
+            let path = folder.path().join(name);
+            let bound = socket::socket(Kind::Datagram).unwrap();
+            let name = Name::from_path(path.as_os_str()).unwrap();
+            socket::bind(bound.as_fd(), &name).unwrap();
+            (bound, path)
+        };
+        let (meant, path) = bind("meant");
+        std::os::unix::fs::symlink("meant", folder.path().join("test.a")).unwrap();
+        let address = Registry::new([folder.path()]).address("test.a").unwrap();
+        let Ok(found) = address.resolve() else {
+            return jsoncomm_watchdog::skip("there is no /proc");
+        };
+        let (_other, other) = bind("other");
+        std::fs::rename(other, path).unwrap();
+        let connect = || {
+            let client = socket::socket(Kind::Datagram).unwrap();
+            socket::connect(client.as_fd(), &found.name)
+        };
+        connect().unwrap();
+        drop(meant);
+        assert!(
+            connect().is_err(),
+            "it is another socket than the one found"
+        );
+    }
+}

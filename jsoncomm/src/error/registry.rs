@@ -1,5 +1,6 @@
 //! What can be wrong with a service's name and its entry in the registry.
 
+use std::io;
 use std::path::PathBuf;
 
 use super::Error;
@@ -136,7 +137,7 @@ impl RegistryProblem {
     /// Returns the problem of an [`Error::Service`]; `None` for any other error.
     pub fn of(error: &Error) -> Option<&Self> {
         match error {
-            Error::Service { problem, .. } => problem.downcast_ref(),
+            Error::Service { problem, .. } => problem.get_ref()?.downcast_ref(),
             _ => None,
         }
     }
@@ -145,7 +146,7 @@ impl RegistryProblem {
     pub(crate) fn about(self, name: &str) -> Error {
         Error::Service {
             name: name.escape_default().to_string(),
-            problem: Box::new(self),
+            problem: io::Error::other(self),
         }
     }
 }
