@@ -1,12 +1,15 @@
 //! What the macros refuse, and how they say it: one refusal per file, its wording beside it.
 //!
 //! The texts in `ui` are ours and the same with every compiler. Those in `ui/rustc` are partly rustc's and
-//! tested with one version only. `ui/schema` and `ui/without_schema` need that feature, or its absence. After a change:
+//! tested with one version only. Those in `ui/rustc/std` quote the standard library where its source is installed, as it is
+//! for rust-analyzer, and are tested where it is not. `ui/schema` and `ui/without_schema` need that feature, or its absence. After a change:
 //! `TRYBUILD=overwrite cargo test --test ui`, and review the difference.
 
 #[macro_use]
 extern crate jsoncomm_watchdog;
 
+use std::ffi::OsStr;
+use std::path::Path;
 use std::process::Command;
 
 use jsoncomm_compile_tests::share_build;
@@ -34,7 +37,7 @@ fn every_refusal_says_what_to_write() {
         return;
     }
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-    let version = Command::new(rustc).arg("--version").output().unwrap();
+    let version = Command::new(&rustc).arg("--version").output().unwrap();
     let cases = trybuild::TestCases::new();
     cases.compile_fail("ui/*.rs");
     if cfg!(not(feature = "schema")) {
@@ -42,8 +45,20 @@ fn every_refusal_says_what_to_write() {
     }
     if version.stdout.starts_with(PINNED.as_bytes()) {
         cases.compile_fail("ui/rustc/*.rs");
+        if !has_std_source(&rustc) {
+            cases.compile_fail("ui/rustc/std/*.rs");
+        }
         if cfg!(feature = "schema") {
             cases.compile_fail("ui/schema/*.rs");
         }
     }
+}
+
+/// Returns true if the compiler finds the source of the standard library, which rustup has as the component rust-src.
+fn has_std_source(rustc: &OsStr) -> bool {
+    let sysroot = Command::new(rustc).args(["--print", "sysroot"]).output();
+    let sysroot = sysroot.expect("it tells").stdout;
+    Path::new(String::from_utf8_lossy(&sysroot).trim_end())
+        .join("lib/rustlib/src/rust/library")
+        .exists()
 }
