@@ -6,7 +6,13 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
 use jsoncomm::address::Address;
+use jsoncomm::socket::{Listener, Socket};
 use jsoncomm_tests::can_be_others;
+use rustix::net::{
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with,
+};
+use rustix::process::Uid;
+use rustix::thread::set_thread_res_uid;
 
 use super::*;
 
@@ -196,4 +202,33 @@ fn root_does_not_believe_in_the_registry_of_another_user() {
     assert!(matches!(place.refused(), RegistryProblem::Foreign { .. }));
     let error = Address::service("a/b").unwrap_err();
     assert!(error.to_string().starts_with("service a/b: "), "{error}");
+}
+
+#[test]
+fn a_service_of_another_user_is_found_if_root_has_made_its_socket_and_entry() {
+    needs_proc!();
+    let Some(place) = place_of_others() else {
+        return;
+    };
+    place.link("../run/a.sock", "registry/test.files");
+    let (family, kind) = (AddressFamily::UNIX, SocketType::SEQPACKET);
+    let socket = socket_with(family, kind, SocketFlags::CLOEXEC, None).unwrap();
+    bind(
+        &socket,
+        &SocketAddrUnix::new(place.at("run/a.sock")).unwrap(),
+    )
+    .unwrap();
+    listen(&socket, 7).unwrap();
+    // Only this thread is the service's user.
+    let service = std::thread::spawn(|| {
+        set_thread_res_uid(None, Some(Uid::from_raw(STRANGER)), None).unwrap();
+        let listener = Listener::from_fd(socket).unwrap();
+        set_thread_res_uid(None, Some(Uid::ROOT), None).unwrap();
+        listener
+    });
+    let listener = service.join().unwrap();
+    let mut client = Socket::open(place.registry().address(NAME).unwrap()).unwrap();
+    client.send("hello").unwrap();
+    let mut accepted = listener.accept().unwrap().unwrap();
+    assert_eq!(accepted.receive::<String>().unwrap().0, "hello");
 }

@@ -8,6 +8,7 @@ use crate::error::{AddressProblem, Error};
 use crate::limits::Limits;
 use crate::sys::OsResult;
 use crate::sys::control;
+use crate::sys::file;
 use crate::sys::socket::{self as sys, Kind};
 use crate::transport::Transport;
 
@@ -57,13 +58,20 @@ impl Listener {
 
     /// Takes over a listening seqpacket socket, for example from a service manager. Its file is not removed.
     ///
+    /// Clients see this process as their [peer](crate::Connection::peer) from then on. If another user has made the socket
+    /// listen, they go on to see that one.
+    ///
     /// # Errors
     ///
     /// [`Error::Address`] if it is another kind of socket. The descriptor is then closed.
     pub fn from_fd(fd: OwnedFd) -> Result<Self, Error> {
         kind_of(fd.as_fd(), Listening::Yes)?;
-        // On a socket that listens already this only sets what accepting relies on.
-        sys::listen(fd.as_fd())?;
+        sys::accept_without_waiting(fd.as_fd())?;
+        // Clients see the process that has called listen(2) as their server. A service manager of another user stays that: they
+        // may believe it and not this process (`Registry`). Otherwise calling again allows more clients to wait.
+        if control::peer_credentials(fd.as_fd()).is_ok_and(|server| server.uid == file::euid()) {
+            sys::listen(fd.as_fd())?;
+        }
         Ok(Self { path: None, fd })
     }
 

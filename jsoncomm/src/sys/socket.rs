@@ -153,8 +153,13 @@ pub(crate) fn probe(name: &Name) -> OsResult<Probe> {
 pub(crate) fn listen(socket: BorrowedFd<'_>) -> OsResult<()> {
     /// Large, because clients that find the backlog full are refused and cannot wait for room with poll(2).
     const BACKLOG: i32 = 4096;
-    call("ioctl", || rustix::io::ioctl_fionbio(socket, true))?;
+    accept_without_waiting(socket)?;
     call("listen", || net::listen(socket, BACKLOG))
+}
+
+/// Makes [`accept`] non-blocking.
+pub(crate) fn accept_without_waiting(socket: BorrowedFd<'_>) -> OsResult<()> {
+    call("ioctl", || rustix::io::ioctl_fionbio(socket, true))
 }
 
 /// Accepts the next connection of a listening socket, close-on-exec; `None` if no client is waiting.
