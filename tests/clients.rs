@@ -23,3 +23,5 @@ mod services;
 mod sharing;
 #[cfg(test)]
 mod streams;
+#[cfg(test)]
+mod traces;

@@ -312,3 +312,95 @@ fn events_can_be_logged_with_tracing() {
     let text = collect.0.lock().unwrap().clone();
     assert_eq!(text, format!("kind=Refused(-32700) count=1 user={me} "));
 }
+
+#[test]
+#[cfg(feature = "tracing")]
+fn each_handler_runs_in_a_span_with_the_trace_of_its_caller() {
+    use std::sync::{Arc, Mutex};
+    use tracing::{Event, Id, Metadata, Subscriber, field, span};
+
+    /// Writes down which spans are entered and left, and what is logged.
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<String>>);
+
+    impl field::Visit for Log {
+        fn record_debug(&mut self, field: &field::Field, value: &dyn std::fmt::Debug) {
+            *self.0.lock().unwrap() += &format!("{}={value:?} ", field.name());
+        }
+    }
+
+    impl Subscriber for Log {
+        fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+            metadata.is_span() || metadata.target() == "handler"
+        }
+        fn new_span(&self, span: &span::Attributes<'_>) -> Id {
+            *self.0.lock().unwrap() += span.metadata().name();
+            *self.0.lock().unwrap() += " ";
+            span.record(&mut self.clone());
+            Id::from_u64(1)
+        }
+        fn record(&self, _: &Id, _: &span::Record<'_>) {}
+        fn record_follows_from(&self, _: &Id, _: &Id) {}
+        fn event(&self, _: &Event<'_>) {
+            *self.0.lock().unwrap() += "handler ";
+        }
+        fn enter(&self, _: &Id) {
+            *self.0.lock().unwrap() += "< ";
+        }
+        fn exit(&self, _: &Id) {
+            *self.0.lock().unwrap() += ">";
+        }
+    }
+
+    #[jsoncomm::service(name = "test.spans")]
+    trait Spans {
+        fn quick(&mut self) -> u8;
+        fn late(&mut self, call: &mut jsoncomm::Call) -> jsoncomm::Deferred<u8>;
+    }
+
+    struct Runs;
+
+    impl Spans for Runs {
+        fn quick(&mut self) -> u8 {
+            tracing::event!(target: "handler", tracing::Level::INFO, "it runs");
+            1
+        }
+
+        fn late(&mut self, call: &mut jsoncomm::Call) -> jsoncomm::Deferred<u8> {
+            tracing::event!(target: "handler", tracing::Level::INFO, "it runs");
+            call.defer(|reply| {
+                reply.send(2);
+            })
+        }
+    }
+
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("spans.sock");
+    let mut server = Server::new(Limits::default()).unwrap();
+    let endpoint = server.bind(&path, Kind::Seqpacket).unwrap();
+    endpoint.serve::<dyn Spans>();
+    let log = Log::default();
+    let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let connection = jsoncomm::Connection::open(&path).unwrap();
+    let traced = SpansClient::new(connection.with_trace(trace.parse().unwrap())).start();
+    let plain = SpansClient::new(connection).start();
+    let calls = [traced.quick().unwrap(), plain.late().unwrap()];
+    tracing::subscriber::with_default(log.clone(), || {
+        while server.counts().handled < 2 {
+            let _ = server.run_once(&mut Runs, Some(PATIENCE)).unwrap();
+        }
+    });
+    for call in calls {
+        call.wait().unwrap();
+    }
+    let user = rustix::process::geteuid().as_raw();
+    let text = log.0.lock().unwrap().clone();
+    let call = "call service=\"test.spans\" method=";
+    assert_eq!(
+        text,
+        format!(
+            "{call}\"quick\" user={user} traceparent={trace} < handler >\
+             {call}\"late\" user={user} < handler >"
+        )
+    );
+}

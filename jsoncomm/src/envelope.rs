@@ -11,7 +11,7 @@
 //! ```
 //!
 //! `id` is an integer or a string. `params` is an object, or an array by position; it may be absent. `timeout` is what is
-//! left of the caller's budget in milliseconds; it may be absent. Other members are skipped; none may be repeated. An object
+//! left of the caller's budget in milliseconds; it may be absent, and so may `traceparent`. Other members are skipped; none may be repeated. An object
 //! with `method` and with `result` or `error` is refused.
 //!
 //! A text is read in one pass: members are read up to the body (`params`, `result` or `error`), whose owner decodes it in
@@ -32,14 +32,15 @@ use crate::fds::Fds;
 use crate::json::{Cursor, repeated};
 use crate::limits::Depth;
 use crate::message::{self, Unpacker};
+use crate::trace::TraceParent;
 
 pub(crate) use batch::{is_batch, split};
 pub(crate) use error::{ErrorObject, unreadable};
 pub(crate) use find::{MessageKind, find_id, front_id, kind_of};
 pub(crate) use id::Id;
 pub(crate) use write::{
-    response_matcher, write_call, write_cancel, write_end, write_error, write_fault, write_item,
-    write_result,
+    add_trace, response_matcher, write_call, write_cancel, write_end, write_error, write_fault,
+    write_item, write_result,
 };
 
 use object::ObjectReader;
@@ -65,6 +66,8 @@ pub(crate) struct Envelope<'t> {
     method: Option<Cow<'t, str>>,
     /// The caller's budget in milliseconds. Known only after [`decode`](Self::decode).
     pub(crate) timeout: Option<u64>,
+    /// The text of the member `traceparent`, of whatever type.
+    trace: Option<&'t str>,
     more: Option<bool>,
     /// What the body is; `None` if there is none.
     pub(crate) part: Option<Part>,
@@ -95,6 +98,7 @@ impl<'t> Envelope<'t> {
             id: None,
             method: None,
             timeout: None,
+            trace: None,
             more: None,
             part: None,
             skipped: None,
@@ -206,6 +210,7 @@ impl<'t> Envelope<'t> {
                 let timeout = timeout.map_err(|_| invalid(BAD_TIMEOUT))?;
                 once(&mut self.timeout, timeout, &name)
             }
+            "traceparent" => once(&mut self.trace, members.raw()?, &name),
             "more" => {
                 let more = members.raw()?.parse();
                 let more = more.map_err(|_| invalid("more is not a boolean"))?;
@@ -229,6 +234,16 @@ impl<'t> Envelope<'t> {
             _ => "both a result and an error",
         };
         Err(invalid(reason))
+    }
+
+    /// Returns the trace that the caller says the call belongs to. Known only after [`decode`](Self::decode).
+    pub(crate) fn trace_parent(&self) -> Option<TraceParent> {
+        // One that is malformed is none, as if it had not been sent.
+        self.trace?
+            .strip_prefix('"')?
+            .strip_suffix('"')?
+            .parse()
+            .ok()
     }
 
     /// Returns the method's name; `None` if this is not a call.

@@ -74,6 +74,7 @@ mod service;
 mod shape;
 pub mod socket;
 mod sys;
+mod trace;
 mod transport;
 
 /// Replies of many items: [`Stream`] on the server, [`Items`](stream::Items) on the client.
@@ -127,6 +128,7 @@ pub use reply::{Deferred, Reply, Stream};
 #[doc(inline)]
 pub use server::{Endpoint, Server};
 pub use service::{Call, Handler};
+pub use trace::{NotTraceParent, TraceParent};
 pub use transport::Kind;
 
 /// Implements [`Message`](trait@Message) for a type, so that it can be sent and received with its descriptors.

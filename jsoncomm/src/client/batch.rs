@@ -245,7 +245,7 @@ mod tests {
     /// Gathers a call and returns its id.
     fn gather(shared: &Shared) -> u64 {
         let id = shared.next_id();
-        let call = shared.encode("a.b", &(1,), Some((id, None))).unwrap();
+        let call = shared.encode("a.b", &(1,), Some((id, None)), None).unwrap();
         drop(shared.gather(call, Some(id), None, false, false).unwrap());
         id
     }

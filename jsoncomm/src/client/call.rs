@@ -78,7 +78,7 @@ impl Connection {
         };
         let shared = &*self.shared;
         let id = shared.next_id();
-        let call = shared.encode(method, params, Some((id, timeout)))?;
+        let call = shared.encode(method, params, Some((id, timeout)), self.trace.as_deref())?;
         let mut table = match shared.send(call, deadline, true, self.may_reconnect()) {
             Ok(table) => table,
             // A server that rejects a connection sends the reason before it closes.
@@ -216,7 +216,8 @@ impl Connection {
         let (id, deadline) = (self.shared.next_id(), self.deadline());
         // The server of a stream is told no timeout: to it, that would be one for the whole stream.
         let timeout = self.timeout.filter(|_| !streamed);
-        let mut call = self.shared.encode(method, params, Some((id, timeout)))?;
+        let (reply, trace) = (Some((id, timeout)), self.trace.as_deref());
+        let mut call = self.shared.encode(method, params, reply, trace)?;
         call.streamed = streamed;
         let mut table = self.send(call, Some(id), deadline)?;
         table.insert(id).streamed = streamed;
@@ -267,7 +268,8 @@ impl Connection {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn notify(&self, method: &str, params: &(impl Pack + ?Sized)) -> Result<(), CallError> {
-        let call = self.shared.encode(method, params, None)?;
+        let trace = self.trace.as_deref();
+        let call = self.shared.encode(method, params, None, trace)?;
         drop(self.send(call, None, self.deadline())?);
         Ok(())
     }

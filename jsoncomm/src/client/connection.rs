@@ -14,6 +14,7 @@ use crate::address::Address;
 use crate::error::Error;
 use crate::limits::{Bounds, Limits};
 use crate::socket;
+use crate::trace::TraceParent;
 use crate::transport::{self, DEADLINE, Kind, Transport};
 
 /// A connection to a server, through which any number of threads make calls.
@@ -45,6 +46,7 @@ use crate::transport::{self, DEADLINE, Kind, Transport};
 /// | method | its calls |
 /// |---|---|
 /// | [`with_timeout`](Connection::with_timeout) | end after this time, instead of 25 s |
+/// | [`with_trace`](Connection::with_trace) | belong to this trace |
 /// | [`without_timeout`](Connection::without_timeout) | end when the server replies or closes |
 /// | [`reconnecting`](Connection::reconnecting) | connect again if the server has been restarted, before they are sent |
 /// | [`idempotent`](Connection::idempotent) | are sent again to a server that has been restarted, until one replies |
@@ -105,6 +107,8 @@ pub struct Connection {
     pub(super) recovery: Recovery,
     /// Calls that are started are gathered.
     pub(super) batching: bool,
+    /// Which trace the calls belong to.
+    pub(super) trace: Option<Arc<TraceParent>>,
 }
 
 /// What a call does if the server has closed.
@@ -258,6 +262,7 @@ impl Connection {
             timeout: Some(DEADLINE),
             recovery: Recovery::None,
             batching: false,
+            trace: None,
         }
     }
 
@@ -283,6 +288,27 @@ impl Connection {
     #[must_use = "the timeout is that of the returned clone, this connection keeps its own"]
     pub fn with_timeout(&self, timeout: Duration) -> Self {
         self.with(|clone| clone.timeout = Some(timeout))
+    }
+
+    /// Returns a clone whose calls belong to this trace. It is sent with each of them: the handler gets it from
+    /// [`Call::trace_parent`](crate::Call::trace_parent). Calls from other clones are sent without one.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    #[doc = include_str!("../../doc/counter.txt")]
+    /// use jsoncomm::{Connection, TraceParent};
+    ///
+    /// let connection = Connection::open(&path)?;
+    /// // What this program was called with, or its tracing library has.
+    /// let trace: TraceParent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".parse()?;
+    /// let counter = CounterClient::new(connection.with_trace(trace));
+    /// assert_eq!(counter.add(2)?, 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use = "the trace is that of the returned clone, this connection keeps its own"]
+    pub fn with_trace(&self, trace: TraceParent) -> Self {
+        self.with(|clone| clone.trace = Some(Arc::new(trace)))
     }
 
     /// Returns a clone whose calls wait until the server replies or closes.

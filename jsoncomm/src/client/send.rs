@@ -13,6 +13,7 @@ use crate::message::{Pack, Packer, Row};
 use crate::sys::control::Wait;
 use crate::sys::epoll::Watch;
 use crate::sys::wait::{self, WaitOutcome};
+use crate::trace::TraceParent;
 use crate::transport::{self, DEADLINE, PAUSE, SendAttempt};
 
 /// How long replies stay in the socket while calls are sent to a datagram server. If a call then finds the server dead,
@@ -48,6 +49,7 @@ impl Shared {
         method: &str,
         params: &'a (impl Pack + ?Sized),
         reply: Option<(u64, Option<Duration>)>,
+        trace: Option<&TraceParent>,
     ) -> Result<Outgoing<'a>, Error> {
         self.check_process()?;
         let mut table = self.lock();
@@ -61,7 +63,12 @@ impl Shared {
         let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let timeout = reply.and_then(|(_, timeout)| Some(millis(timeout?).max(1)));
         envelope::write_call(&mut text, id, method, params, timeout, &fds)
-            .and_then(|()| check_size(&text, bounds.message))
+            .and_then(|()| {
+                if let Some(trace) = trace {
+                    envelope::add_trace(&mut text, trace);
+                }
+                check_size(&text, bounds.message)
+            })
             .map_err(Error::Encode)?;
         let fds = fds.into_row();
         let streamed = false;
@@ -341,7 +348,7 @@ mod tests {
     /// Sends a call. Waits for room, up to `time`.
     fn send(shared: &Shared, time: Duration) -> Result<(), Error> {
         let reply = Some((shared.next_id(), None));
-        let call = shared.encode("a.b", &(1,), reply).unwrap();
+        let call = shared.encode("a.b", &(1,), reply, None).unwrap();
         let deadline = Some(Instant::now() + time);
         shared.send(call, deadline, true, false).map(drop)
     }

@@ -6,6 +6,7 @@ use super::Id;
 use crate::error::{EncodeError, Fault};
 use crate::json::{put_string, put_unsigned};
 use crate::message::{self, Pack, Packer};
+use crate::trace::TraceParent;
 
 /// Appends a call. `id` is absent for one-way calls.
 pub(crate) fn write_call<'a, P: Pack + ?Sized>(
@@ -45,6 +46,13 @@ pub(crate) fn write_call<'a, P: Pack + ?Sized>(
     }
     out.push(b'}');
     Ok(())
+}
+
+/// Adds the trace that a call belongs to.
+pub(crate) fn add_trace(out: &mut Vec<u8>, trace: &TraceParent) {
+    out.pop();
+    // Writing to memory does not fail.
+    let _ = write!(out, ",\"traceparent\":\"{trace}\"}}");
 }
 
 /// Appends the request to cancel a call.

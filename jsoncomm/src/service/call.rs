@@ -10,6 +10,7 @@ use crate::fds::Discard;
 use crate::peer::Peer;
 use crate::queue::{Caller, PendingReplies, ReplyRoute};
 use crate::reply::{Deferred, Reply, ReplyContext, ReplyFormat, Stream, StreamSender};
+use crate::trace::TraceParent;
 
 /// The call that a handler is running: its peer, method and deadline, and [`defer`](Call::defer) to reply later.
 ///
@@ -27,6 +28,7 @@ pub struct Call {
     pub(super) peer: Option<Peer>,
     pub(super) tag: Option<u64>,
     pub(super) deadline: Option<Instant>,
+    pub(super) trace: Option<TraceParent>,
     pub(super) pending: Arc<PendingReplies>,
     /// How the reply is written, until a [`Reply`] or a [`StreamSender`] has been made.
     pub(super) format: Option<ReplyFormat>,
@@ -47,6 +49,7 @@ impl Call {
             peer: caller.peer.cloned(),
             tag: caller.tag,
             deadline: None,
+            trace: None,
             pending: Arc::clone(pending),
             format: Some(format),
         }
@@ -71,6 +74,15 @@ impl Call {
     /// call was received.
     pub fn deadline(&self) -> Option<Instant> {
         self.deadline
+    }
+
+    /// Returns the trace that the caller says the call belongs to, if it sent one ([`Connection::with_trace`]). One that is
+    /// malformed counts as none.
+    ///
+    /// [`Connection::with_trace`]: crate::Connection::with_trace
+    #[doc(alias = "traceparent")]
+    pub fn trace_parent(&self) -> Option<TraceParent> {
+        self.trace
     }
 
     /// Defers the reply: passes a [`Reply`] to `take`, which keeps it, and returns what the method has to return.

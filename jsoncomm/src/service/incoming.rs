@@ -10,6 +10,8 @@ use crate::envelope::{Envelope, Id};
 use crate::error::{DecodeError, EncodeError, Fault, caught};
 use crate::message::{self, Arguments, Members, Packer, Request, Table, Unpacker, UnusedFds};
 use crate::observe::EventKind;
+#[cfg(feature = "tracing")]
+use crate::peer::Peer;
 use crate::reply::{Reply, ReplyFormat, no_reply};
 use crate::sys::opaque_debug;
 
@@ -49,10 +51,33 @@ impl<'t> Incoming<'_, 't> {
         let mut call = self.call();
         let reply = Reply::new(call.take_reply());
         // A panic drops the reply, which sends a fault.
-        if caught(|| handler(&mut call, request, reply)).is_err() {
+        if caught(|| self.run(|| handler(&mut call, request, reply))).is_err() {
             self.note_panic();
         }
         self.end_deferred();
+    }
+
+    /// Runs a handler; with the feature `tracing` in a span.
+    #[inline]
+    pub(super) fn run<T>(&self, handler: impl FnOnce() -> T) -> T {
+        #[cfg(feature = "tracing")]
+        let _span = self.span().entered();
+        handler()
+    }
+
+    #[cfg(feature = "tracing")]
+    fn span(&self) -> tracing::Span {
+        let user = self.dispatch.caller.peer.map(Peer::uid);
+        let trace = self.envelope.trace_parent();
+        let trace = trace.as_ref().map(tracing::field::display);
+        tracing::info_span!(
+            target: "jsoncomm",
+            "call",
+            service = self.service,
+            method = self.method,
+            user,
+            traceparent = trace,
+        )
     }
 
     /// Refuses the call.
@@ -173,6 +198,7 @@ impl<'t> Incoming<'_, 't> {
             service: self.service,
             method: self.method,
             deadline: self.deadline(),
+            trace: self.envelope.trace_parent(),
             ..Call::new(self.dispatch.caller, &self.dispatch.context.pending, format)
         }
     }

@@ -79,7 +79,8 @@ pub trait MethodReturn {
             let arguments = incoming.arguments::<A>()?;
             let deadline = incoming.deadline();
             if let Some(handler) = handler.take() {
-                incoming.send(&handler(arguments), deadline);
+                let returned = incoming.run(|| handler(arguments));
+                incoming.send(&returned, deadline);
             }
             Ok(())
         });
@@ -99,7 +100,7 @@ pub trait MethodReturn {
             let Some(handler) = handler.take() else {
                 return Ok(());
             };
-            let returned = handler(call, arguments);
+            let returned = incoming.run(|| handler(call, arguments));
             // A deferred reply is sent by its owner, who checks the deadline. If the method took the reply and returned a
             // value all the same, the value is sent, unless the reply has been.
             let pending = &incoming.dispatch.context.pending;

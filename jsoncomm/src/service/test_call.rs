@@ -15,6 +15,7 @@ use crate::message::Message;
 use crate::peer::Peer;
 use crate::queue::{Caller, PendingReplies, PostedReply, SendOutcome};
 use crate::reply::ReplyFormat;
+use crate::trace::TraceParent;
 
 /// The id of every such call.
 const ID: Id<'static> = Id::Number(1);
@@ -24,7 +25,7 @@ const ID: Id<'static> = Id::Number(1);
 /// The test calls the handler with [`call`](Self::call) and checks what it returns. A deferred reply or the items of a stream are
 /// read with [`reply`](Self::reply), decoded as a client decodes them; their descriptors are duplicates. Nothing waits.
 ///
-/// The call has no name, no deadline and an unknown peer, unless the test sets them.
+/// The call has no name, no deadline, no trace and an unknown peer, unless the test sets them.
 ///
 /// # Examples
 ///
@@ -105,6 +106,13 @@ impl TestCall {
     #[must_use = "returns the changed call"]
     pub fn on_session(mut self, tag: u64) -> Self {
         self.call.tag = Some(tag);
+        self
+    }
+
+    /// Sets the trace that the call belongs to, which [`Call::trace_parent`] returns.
+    #[must_use = "returns the changed call"]
+    pub fn in_trace(mut self, trace: TraceParent) -> Self {
+        self.call.trace = Some(trace);
         self
     }
 

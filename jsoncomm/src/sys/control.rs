@@ -144,6 +144,7 @@ unsafe impl SocketAddrArg for Name {
 
 /// Takes ownership of everything in the control messages that [`recvmsg`] has filled in. The kernel may report a negative
 /// error number in place of a pidfd (`scm_pidfd_recv`, net/core/scm.c).
+#[inline]
 fn take_control(
     header: &libc::msghdr,
     mut keep: impl FnMut(OwnedFd),
