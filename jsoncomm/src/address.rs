@@ -1,7 +1,8 @@
 //! Addresses of sockets, and how to bind one.
 //!
-//! An [`Address`] is a path or an abstract name. Functions that connect or bind take a path or an [`Address`]; binding also takes
-//! a [`Bind`], which sets the mode, owner and group of the socket's file.
+//! An [`Address`] is a path, an abstract name, or the name of a service, which a [`Registry`] leads to its socket. Functions that
+//! connect or bind take a path or an [`Address`]; binding also takes a [`Bind`], which sets the mode, owner and group of the
+//! socket's file.
 //!
 //! ```
 //! use jsoncomm::address::{Address, Bind};
@@ -40,18 +41,20 @@ use crate::sys::{OsError, opaque_debug};
 pub use crate::error::{AddressProblem, RegistryProblem};
 pub use bind::Bind;
 pub(crate) use location::{Bound, SocketFile};
+#[cfg(all(test, repository, feature = "derive"))]
+pub(crate) use registry::safe_folder;
 pub use registry::{Registry, ServiceEntry};
 pub(crate) use wait::Arrivals;
 
-/// The address of a unix socket: a path, or a name in Linux's abstract namespace ([unix(7)]).
+/// The address of a unix socket: a path, a name in Linux's abstract namespace ([unix(7)]), or the name of a service.
 ///
-/// | | path | abstract name |
-/// |---|---|---|
-/// | made from | any string or path | [`Address::abstract_name`] |
-/// | length | whatever the file system allows | 1 to 107 bytes |
-/// | who may connect | who may write to the file | everybody in the network namespace |
-/// | who may bind | who may write to the directory | everybody in the network namespace |
-/// | printed as | `/run/example.sock` | `@example` |
+/// | | path | abstract name | name of a service |
+/// |---|---|---|---|
+/// | made from | any string or path | [`Address::abstract_name`] | [`Address::service`], [`Registry::address`] |
+/// | length | whatever the file system allows | 1 to 107 bytes | 1 to 255 bytes |
+/// | who may connect | who may write to the file | everybody in the network namespace | who may write to the socket's file, and believes the entry |
+/// | who may bind | who may write to the directory | everybody in the network namespace | nobody: bind a path, and [register](crate::Endpoint::register) it |
+/// | printed as | `/run/example.sock` | `@example` | `service:example.files` |
 ///
 /// Paths longer than the 107 bytes of `sun_path` are reached through `/proc/self/fd`, which leaves about 90 bytes for the
 /// name of a file to bind. Connecting follows symbolic links. [`Bind`] describes binding.

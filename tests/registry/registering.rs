@@ -156,6 +156,23 @@ fn only_this_user_can_open_the_file_that_is_locked() {
 }
 
 #[test]
+fn a_registry_that_a_server_makes_can_be_read_by_others_whatever_the_umask() {
+    alone!();
+    needs_proc!();
+    for umask in [0, 0o022, 0o077] {
+        let Some(place) = Place::new() else { return };
+        fs::remove_dir(place.at("registry")).unwrap();
+        let mut server = server();
+        rustix::process::umask(rustix::fs::Mode::from_raw_mode(umask));
+        register(&place, &mut server, "run/a.sock", Kind::Seqpacket).unwrap();
+        let made = fs::metadata(place.at("registry")).unwrap();
+        assert_eq!(made.mode() & 0o7777, 0o755);
+        let lock = fs::metadata(place.at("registry/.lock")).unwrap();
+        assert_eq!(lock.mode() & 0o777, 0o600);
+    }
+}
+
+#[test]
 fn where_a_server_may_not_register_the_error_has_the_line_to_install() {
     needs_proc!();
     let Some(place) = Place::new() else { return };

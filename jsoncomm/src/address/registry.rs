@@ -367,6 +367,20 @@ impl Address {
     }
 }
 
+/// Makes a folder that no other user can change; `None` if there is none, and the test is skipped.
+#[cfg(test)]
+pub(crate) fn safe_folder() -> Option<tempfile::TempDir> {
+    let parents = [std::env::temp_dir(), PathBuf::from("/var/tmp")];
+    let folders = parents.into_iter().flat_map(tempfile::tempdir_in);
+    let is_safe = |folder: &tempfile::TempDir| Registry::new([folder.path()]).names().is_ok();
+    let found = folders.into_iter().find(is_safe);
+    if found.is_none() || !Path::new("/proc/self").exists() {
+        jsoncomm_watchdog::skip("there is no /proc, or others could change the temporary files");
+        return None;
+    }
+    found
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -374,12 +388,7 @@ mod tests {
 
     #[test]
     fn a_socket_that_is_exchanged_after_it_was_found_is_not_connected_to() {
-        let parents = [std::env::temp_dir(), PathBuf::from("/var/tmp")];
-        let folders = parents.map(|parent| tempfile::tempdir_in(parent).unwrap());
-        let is_safe = |folder: &&tempfile::TempDir| Registry::new([folder.path()]).names().is_ok();
-        let Some(folder) = folders.iter().find(is_safe) else {
-            return jsoncomm_watchdog::skip("other users could change the temporary files");
-        };
+        let Some(folder) = safe_folder() else { return };
         let bind = |name: &str| {
             let path = folder.path().join(name);
             let bound = socket::socket(Kind::Datagram).unwrap();
@@ -390,9 +399,7 @@ mod tests {
         let (meant, path) = bind("meant");
         std::os::unix::fs::symlink("meant", folder.path().join("test.a")).unwrap();
         let address = Registry::new([folder.path()]).address("test.a").unwrap();
-        let Ok(found) = address.resolve() else {
-            return jsoncomm_watchdog::skip("there is no /proc");
-        };
+        let found = address.resolve().unwrap();
         let (_other, other) = bind("other");
         std::fs::rename(other, path).unwrap();
         let connect = || {

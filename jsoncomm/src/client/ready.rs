@@ -93,3 +93,22 @@ fn is_about_to_listen(address: &Address, error: &Error) -> bool {
     let to = address.resolve();
     to.is_ok_and(|to| probe(&to.name) != Ok(Probe::Dead))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::inject;
+
+    #[test]
+    fn waiting_looks_once_as_long_as_nothing_changes() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("none");
+        inject::begin(None);
+        let deadline = Instant::now() + jsoncomm_watchdog::scaled(Duration::from_millis(500));
+        let error = Connection::open_when_ready(&path, deadline).unwrap_err();
+        assert!(may_come(&error), "{error:?}");
+        let counts = inject::counts();
+        assert_eq!(counts.get("poll"), Some(&1), "{counts:?}");
+        assert_eq!(counts.get("connect"), Some(&1), "{counts:?}");
+    }
+}

@@ -21,6 +21,7 @@ use rustix::net::sockopt::{set_socket_linger, socket_linger};
 use rustix::process::{Pid, WaitOptions, waitpid};
 
 use super::*;
+use crate::address::{Registry, safe_folder};
 use crate::client::{Connection, Items, PendingCall};
 use crate::error::CallError;
 use crate::limits::Limits;
@@ -313,6 +314,23 @@ fn a_forked_child_that_drops_its_copy_of_a_server_leaves_the_server_as_it_is() {
         drop((server, socket, listener));
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
     }
+}
+
+#[test]
+fn a_forked_child_that_drops_its_copy_of_a_server_leaves_its_entries() {
+    alone!();
+    let Some(folder) = safe_folder() else { return };
+    let registry = Registry::new([folder.path()]);
+    let mut server: Server<State> = Server::new(Limits::default()).unwrap();
+    let endpoint = server.bind(folder.path().join("a"), Kind::Seqpacket);
+    let endpoint = endpoint.unwrap().serve::<dyn Counter>();
+    endpoint.register_in(&registry).unwrap();
+    let mut server = Some(server);
+    join(child(|| drop(server.take())));
+    let entry = folder.path().join("forked");
+    assert!(entry.is_symlink());
+    drop(server);
+    assert!(!entry.is_symlink());
 }
 
 #[test]

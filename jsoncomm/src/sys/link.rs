@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::{OsResult, call, none_if, retry};
@@ -30,11 +30,15 @@ pub(crate) fn rename(directory: BorrowedFd<'_>, from: &OsStr, to: &OsStr) -> OsR
     call("renameat", rename)
 }
 
-/// Makes a directory that others can read, if there is nothing of that name.
+/// Makes a directory that others can read, whatever the umask, if there is nothing of that name.
 pub(crate) fn make_directory(parent: BorrowedFd<'_>, name: &OsStr) -> OsResult<()> {
     let mode = Mode::from_raw_mode(0o755);
     let made = call("mkdirat", || rustix::fs::mkdirat(parent, name, mode));
-    none_if(Errno::EXIST, made).map(drop)
+    if none_if(Errno::EXIST, made)?.is_none() {
+        return Ok(());
+    }
+    let chmod = || rustix::fs::chmodat(parent, name, mode, AtFlags::empty());
+    call("fchmodat", chmod)
 }
 
 /// Opens a file to lock it, and makes it if it does not exist. No other user can open what this makes.
