@@ -294,3 +294,28 @@ fn a_server_that_hands_over_leaves_its_entries_to_the_next() {
         assert_eq!(place.registry().names().unwrap(), [""; 0]);
     }
 }
+
+#[test]
+fn a_client_that_reconnects_finds_the_service_at_its_new_socket() {
+    needs_proc!();
+    for kind in KINDS {
+        let Some(place) = Place::new() else { return };
+        let start = |path| {
+            let mut server = server();
+            register(&place, &mut server, path, kind).unwrap();
+            let handle = server.handle();
+            (handle, std::thread::spawn(move || server.run(&mut State)))
+        };
+        let (first, thread) = start("run/first");
+        let address = place.registry().address("test.clock").unwrap();
+        let connection = Connection::open(address).unwrap().reconnecting();
+        let clock = ClockClient::new(connection);
+        assert_eq!(clock.now().unwrap(), 7);
+        first.stop();
+        thread.join().unwrap().unwrap();
+        let (second, thread) = start("run/second");
+        assert_eq!(clock.now().unwrap(), 7);
+        second.stop();
+        thread.join().unwrap().unwrap();
+    }
+}

@@ -185,7 +185,12 @@ impl Registry {
     ///   and with [`AddressProblem::Denied`] if this process may not enter a directory.
     /// - [`Error::Service`] if the text is no name of a service, or if the entry must not be used.
     pub fn find(&self, name: &str) -> Result<ServiceEntry, Error> {
-        Ok(self.search(name)?.1)
+        let (index, _, mut entry) = self.search(name)?;
+        let later = self.directories.iter().skip(index + 1);
+        let links = later.map(|directory| directory.join(name));
+        let exists = |link: &PathBuf| std::fs::symlink_metadata(link).is_ok();
+        entry.hides = links.filter(exists).collect();
+        Ok(entry)
     }
 
     /// Returns the names of all entries, sorted, whether they can be used or not. [`find`](Self::find) looks at each.
@@ -212,11 +217,10 @@ impl Registry {
         Ok(names)
     }
 
-    /// Finds an entry, and the socket's file.
-    fn search(&self, name: &str) -> Result<(Reached, ServiceEntry), Error> {
+    /// Finds an entry, in the directory of this number, and the socket's file. Does not look what the entry hides.
+    fn search(&self, name: &str) -> Result<(usize, Reached, ServiceEntry), Error> {
         name::check(name).map_err(|problem| problem.about(name))?;
-        let mut directories = self.directories.iter();
-        for path in directories.by_ref() {
+        for (index, path) in self.directories.iter().enumerate() {
             let Some(directory) = open(path, name)? else {
                 continue;
             };
@@ -230,9 +234,9 @@ impl Registry {
                 link,
                 socket: reached.path.clone(),
                 owner,
-                hides: hidden(directories.as_slice(), name),
+                hides: Vec::new(),
             };
-            return Ok((reached, entry));
+            return Ok((index, reached, entry));
         }
         let searched: Vec<_> = self
             .directories
@@ -276,14 +280,6 @@ fn follow(directory: Walk, name: &str, link: &Path) -> Result<Option<(Reached, u
     Ok(Some((reached, entry.owner)))
 }
 
-/// Returns the entries of this name in the directories, which are not used.
-fn hidden(directories: &[PathBuf], name: &str) -> Vec<PathBuf> {
-    let links = directories.iter().map(|directory| directory.join(name));
-    links
-        .filter(|link| std::fs::symlink_metadata(link).is_ok())
-        .collect()
-}
-
 fn problem_at(address: String, problem: AddressProblem) -> Error {
     Error::Address { address, problem }
 }
@@ -316,7 +312,7 @@ impl Lookup for Named {
     }
 
     fn resolve(&self) -> Result<Resolved, Error> {
-        let (reached, entry) = self.registry.search(&self.name)?;
+        let (_, reached, entry) = self.registry.search(&self.name)?;
         let through = file::proc_name(reached.entry.file.as_fd());
         let name = through.and_then(|path| Name::from_path(&path));
         let address = || format!("service:{}", self.name);
