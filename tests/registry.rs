@@ -1,5 +1,6 @@
 //! Services by name: whom clients believe, who registers, and waiting for a service.
 
+mod environment;
 mod owners;
 mod python;
 mod registering;
