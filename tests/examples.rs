@@ -95,6 +95,24 @@ fn kinds_refuses_what_can_change_and_what_is_no_text() {
 }
 
 #[test]
+fn metrics_are_written_in_the_text_format_of_prometheus() {
+    let output = example("metrics").output().unwrap();
+    let text = text(&output);
+    for line in [
+        "# TYPE jsoncomm_calls_total counter",
+        "jsoncomm_calls_total{service=\"example.library\",method=\"lend\"} 2",
+        "jsoncomm_calls_total{service=\"example.library\",method=\"take_back\"} 1",
+        "jsoncomm_faults_total{service=\"example.library\",method=\"lend\"} 0",
+        "# TYPE jsoncomm_connections gauge",
+    ] {
+        assert!(text.lines().any(|other| other == line), "{line}: {text}");
+    }
+    let time = "jsoncomm_handler_seconds_total{service=\"example.library\",method=\"lend\"} ";
+    let time = text.lines().find_map(|line| line.strip_prefix(time));
+    assert!(time.unwrap().parse::<f64>().unwrap() > 0.0, "{text}");
+}
+
+#[test]
 fn pool_replies_in_order_of_completion_and_stops_cancelled_jobs() {
     let said = text(&example("pool").output().unwrap());
     assert!(said.contains("below 1000: 168 primes\n"), "{said}");

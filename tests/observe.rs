@@ -267,6 +267,106 @@ fn large_messages_are_reported() {
 }
 
 #[test]
+fn calls_and_faults_are_counted_by_method() {
+    use jsoncomm::message::{RawError, RawMessage};
+    use jsoncomm::{Connection, Fault};
+
+    #[jsoncomm::service(name = "test.counted")]
+    trait Counted {
+        #[serde(alias = "older")]
+        fn add(&mut self, number: u8) -> u8;
+        fn fail(&mut self) -> Result<u8, String>;
+        fn panics(&mut self) -> u8;
+        #[oneway]
+        fn note(&mut self);
+        fn never(&mut self) -> u8;
+    }
+
+    struct Sum;
+
+    impl Counted for Sum {
+        fn add(&mut self, number: u8) -> u8 {
+            number
+        }
+
+        fn fail(&mut self) -> Result<u8, String> {
+            Err("as always".to_owned())
+        }
+
+        #[allow(clippy::panic, reason = "it is the point")]
+        fn panics(&mut self) -> u8 {
+            panic!("as always")
+        }
+
+        fn note(&mut self) {}
+
+        fn never(&mut self) -> u8 {
+            0
+        }
+    }
+
+    let directory = tempfile::tempdir().unwrap();
+    let mut server = Server::new(Limits::default()).unwrap();
+    let paths = [Kind::Seqpacket, Kind::Datagram].map(|kind| {
+        let path = directory.path().join(format!("{kind:?}"));
+        let endpoint = server.bind(&path, kind).unwrap().serve::<dyn Counted>();
+        endpoint.authorize_method("test.counted.never", |_| false);
+        path
+    });
+    let handle = server.handle();
+    let server = std::thread::spawn(move || {
+        server.run(&mut Sum).unwrap();
+        server
+    });
+    for path in &paths {
+        let connection = Connection::open(path).unwrap().with_timeout(PATIENCE);
+        let counted = CountedClient::new(connection.clone());
+        assert_eq!(counted.add(1).unwrap(), 1);
+        let ask = |method: &str, params: &str| {
+            let params = RawMessage::new(params);
+            let reply = connection.call::<u8, RawError>(method, &params);
+            match reply {
+                Err(jsoncomm::CallError::Fault(fault)) => Some(fault.code),
+                _ => None,
+            }
+        };
+        assert_eq!(ask("test.counted.older", "[2]"), None);
+        assert_eq!(
+            ask("test.counted.add", "[300]"),
+            Some(Fault::INVALID_PARAMS)
+        );
+        assert!(counted.fail().is_err());
+        assert_eq!(
+            ask("test.counted.panics", "{}"),
+            Some(Fault::INTERNAL_ERROR)
+        );
+        counted.note().unwrap();
+        assert_eq!(ask("test.counted.never", "{}"), Some(Fault::NOT_AUTHORIZED));
+        assert_eq!(
+            ask("test.counted.none", "{}"),
+            Some(Fault::METHOD_NOT_FOUND)
+        );
+    }
+    handle.stop();
+    let server = server.join().unwrap();
+    let counts: Vec<_> = server
+        .method_counts()
+        .into_iter()
+        .map(|one| (one.method, one.calls, one.faults, one.time.is_zero()))
+        .collect();
+    assert_eq!(
+        counts,
+        [
+            ("add", 6, 2, true),
+            ("fail", 2, 0, true),
+            ("never", 0, 2, true),
+            ("note", 2, 0, true),
+            ("panics", 2, 2, true),
+        ]
+    );
+}
+
+#[test]
 #[cfg(feature = "tracing")]
 fn events_can_be_logged_with_tracing() {
     use std::sync::{Arc, Mutex};

@@ -231,6 +231,36 @@ impl Counts {
     }
 }
 
+/// What one method of a server has done so far: [`Server::method_counts`](crate::Server::method_counts).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MethodCounts {
+    /// The name of the service.
+    pub service: &'static str,
+    /// The name of the method, without the service's.
+    pub method: &'static str,
+    /// How many calls the rules for methods have let through. One that was parked counts once it is allowed.
+    pub calls: u64,
+    /// How many calls, also of those that the rules did not let through, ended with a fault before or when their handler returned:
+    /// their arguments were refused, or the handler panicked. The errors of the service are no faults. What becomes of a deferred
+    /// call later is not counted here.
+    pub faults: u64,
+    /// How long its handlers have run, if [`Server::time_handlers`](crate::Server::time_handlers) is on.
+    pub time: Duration,
+}
+
+impl MethodCounts {
+    pub(crate) const fn new((service, method): (&'static str, &'static str)) -> Self {
+        Self {
+            service,
+            method,
+            calls: 0,
+            faults: 0,
+            time: Duration::ZERO,
+        }
+    }
+}
+
 /// The current load of a server.
 ///
 /// Returned by [`Server::stats`](crate::Server::stats).

@@ -1,12 +1,16 @@
 //! What an endpoint serves: its methods, its handlers, and who may call.
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use crate::describe::{DISCOVER, Describe, Discovery};
 use crate::envelope::{self, Envelope};
 use crate::error::Fault;
 use crate::message::{self, NoArguments, RawError, RawMessage, Request, Unpack};
-use crate::observe::EventKind;
+use crate::observe::{EventKind, MethodCounts};
 use crate::peer::{Peer, Rule, is_authorized};
 use crate::reply::Reply;
 use crate::service::{
@@ -20,6 +24,24 @@ struct Route<S> {
     index: usize,
     service: &'static str,
     method: &'static str,
+    tally: Tally,
+}
+
+/// What a method has done. Only the loop's thread changes it.
+#[derive(Default)]
+struct Tally {
+    calls: AtomicU64,
+    faults: AtomicU64,
+    /// In its handler, in nanoseconds.
+    nanos: AtomicU64,
+}
+
+impl Tally {
+    #[inline]
+    fn add(counter: &AtomicU64, more: u64) {
+        let sum = counter.load(Relaxed).wrapping_add(more);
+        counter.store(sum, Relaxed);
+    }
 }
 
 /// A handler of bare messages.
@@ -113,6 +135,7 @@ impl<S> Routes<S> {
                     index,
                     service,
                     method,
+                    tally: Tally::default(),
                 };
                 self.methods.insert(place, (name, route));
             }
@@ -130,6 +153,22 @@ impl<S> Routes<S> {
         names.sort_unstable();
         names.dedup();
         names
+    }
+
+    /// Adds what each method has done, under the name that the service has for it.
+    pub(crate) fn add_counts(&self, to: &mut BTreeMap<(&'static str, &'static str), MethodCounts>) {
+        for (_, route) in &self.methods {
+            let names = (route.service, route.method);
+            let counts = to.entry(names).or_insert_with(|| MethodCounts::new(names));
+            let Tally {
+                calls,
+                faults,
+                nanos,
+            } = &route.tally;
+            counts.calls += calls.load(Relaxed);
+            counts.faults += faults.load(Relaxed);
+            counts.time += Duration::from_nanos(nanos.load(Relaxed));
+        }
     }
 
     fn route(&self, name: &str) -> Option<&Route<S>> {
@@ -218,8 +257,9 @@ impl<S> Routes<S> {
             Ok(envelope) => envelope,
             Err(fault) => return dispatch.refuse(None, &fault),
         };
+        let refused = dispatch.context.counts.refused;
         let mut incoming = Incoming {
-            dispatch,
+            dispatch: &mut *dispatch,
             envelope: &mut envelope,
             service: "",
             method: "",
@@ -232,6 +272,14 @@ impl<S> Routes<S> {
                 (incoming.service, incoming.method) = (route.service, route.method);
                 if self.call_rules.is_none() || self.admits(&mut incoming) {
                     (route.call)(state, route.index, incoming);
+                    Tally::add(&route.tally.calls, 1);
+                }
+                let context = &mut *dispatch.context;
+                if context.counts.refused != refused {
+                    Tally::add(&route.tally.faults, 1);
+                }
+                if let Some(time) = &mut context.handler_time {
+                    Tally::add(&route.tally.nanos, std::mem::take(time));
                 }
             }
             _ => self.dispatch_other(state, incoming),

@@ -46,6 +46,8 @@ pub(crate) struct ServerContext {
     pub(crate) observer: Option<Observer>,
     /// The server is shutting down: calls are refused.
     pub(crate) stopping: bool,
+    /// For how long the present call's handler has run, in nanoseconds. `None` if handlers are not timed.
+    pub(crate) handler_time: Option<u64>,
     /// A buffer to encode replies into.
     reply_buffer: Vec<u8>,
     /// A buffer to gather the replies of a batch in.
@@ -72,6 +74,7 @@ impl ServerContext {
             pending,
             observer: None,
             stopping: false,
+            handler_time: None,
             reply_buffer: Vec::new(),
             array_buffer: Vec::new(),
             posts: Vec::new(),

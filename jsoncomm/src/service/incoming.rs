@@ -57,12 +57,19 @@ impl<'t> Incoming<'_, 't> {
         self.end_deferred();
     }
 
-    /// Runs a handler; with the feature `tracing` in a span.
+    /// Runs a handler, and times it if that is asked for; with the feature `tracing` in a span.
     #[inline]
-    pub(super) fn run<T>(&self, handler: impl FnOnce() -> T) -> T {
+    pub(super) fn run<T>(&mut self, handler: impl FnOnce() -> T) -> T {
         #[cfg(feature = "tracing")]
         let _span = self.span().entered();
-        handler()
+        if self.dispatch.context.handler_time.is_none() {
+            return handler();
+        }
+        let start = Instant::now();
+        let returned = handler();
+        let time = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.dispatch.context.handler_time = Some(time);
+        returned
     }
 
     #[cfg(feature = "tracing")]
