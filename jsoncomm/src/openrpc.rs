@@ -151,5 +151,22 @@ mod tests {
         assert!(!compare(&strange, &plain).is_empty());
         assert!(!compare(&plain, &strange).is_empty());
         assert!(Document::parse(&"[".repeat(1000)).is_err());
+        // Each contains itself, in another way than the other does.
+        let endless = |schema: &str| {
+            let text = format!(
+                r##"{{"methods":[{{"name":"a.b","result":{{"schema":{{"$ref":"#/components/schemas/A"}}}}}}],
+                "components":{{"schemas":{{"A":{schema}}}}}}}"##
+            );
+            Document::parse(&text).unwrap()
+        };
+        let own = r##"{"$ref":"#/components/schemas/A"}"##;
+        let nullable = endless(&format!(r#"{{"anyOf":[{own},{{"type":"null"}}]}}"#));
+        let list = endless(&format!(r#"{{"type":"array","items":{own}}}"#));
+        let one = endless(&format!(r#"{{"anyOf":[{own},{own}]}}"#));
+        for old in [&nullable, &list, &one] {
+            for new in [&nullable, &list, &one] {
+                assert_eq!(compare(old, new).is_empty(), old == new);
+            }
+        }
     }
 }

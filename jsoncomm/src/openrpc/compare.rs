@@ -93,11 +93,15 @@ pub fn compare(old: &Document, new: &Document) -> Vec<Change> {
         new,
         seen: Vec::new(),
         place: String::new(),
+        depth: 0,
         changes: Vec::new(),
     };
     comparison.documents();
     comparison.changes
 }
+
+/// The deepest nesting of types that is compared.
+const DEPTH_MAX: usize = 64;
 
 /// Who reads a value: the server reads arguments, the client replies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,6 +128,8 @@ struct Comparison<'d> {
     seen: Vec<(&'d str, &'d str, Role)>,
     /// Where the comparison is.
     place: String,
+    /// How many types it is in.
+    depth: usize,
     changes: Vec<Change>,
 }
 
@@ -354,7 +360,16 @@ impl<'d> Comparison<'d> {
             self.seen.push(pair);
         }
         match (self.old.meaning(old), self.new.meaning(new)) {
-            (Some(old), Some(new)) => self.meanings(old, new, role),
+            // Types that contain themselves in different ways have no end.
+            (Some(_), Some(_)) if self.depth > DEPTH_MAX => {
+                let what = format!("{old} became {new}, nested too deeply to be compared");
+                self.note_values(role, Relation::Other, what);
+            }
+            (Some(old), Some(new)) => {
+                self.depth += 1;
+                self.meanings(old, new, role);
+                self.depth -= 1;
+            }
             // Both refer to nothing.
             (None, None) => {}
             _ => self.note_values(role, Relation::Other, format!("{old} became {new}")),
