@@ -421,6 +421,7 @@ class Message:
         self.fds = list(fds)
         self.value: Any = None
         self.more = False
+        self.trace: Optional[TraceParent] = None  # of a call
         self.credentials: Optional[tuple[int, int, int]] = None  # pid, uid and gid, if the socket receives them
         self.giver: Optional[int] = None  # the user whose connections are taken; ANYONE takes all
         self._admit: Callable[[Connection], bool] = lambda _: True  # charges a connection to that user
@@ -1263,6 +1264,7 @@ class Connection:
         self._closer = closer
         self._forks = _forks
         self.timeout = timeout
+        self.trace: Optional[TraceParent] = None  # that the calls from now on belong to
         if address is not None and not _is_abstract(address):
             address = os.path.abspath(address)  # stays valid after chdir(2)
         self._address = address
@@ -1295,8 +1297,7 @@ class Connection:
 
     def notify(self, method: str, params: Any = None) -> None:
         """Calls a one-way method."""
-        call = {"jsonrpc": "2.0", "method": method, "params": {} if params is None else params}
-        self._send(call, self._deadline(None))
+        self._send(self._call_of(None, method, params), self._deadline(None))
         self._notified = True
 
     def batch(self) -> Batch:
@@ -1349,9 +1350,19 @@ class Connection:
     def _deadline(self, timeout: Optional[float]) -> float:
         return time.monotonic() + (self.timeout if timeout is None else timeout)
 
+    def _call_of(self, identity: Optional[int], method: str, params: Any) -> dict[str, Any]:
+        """Returns the members of a call; of a one-way call without an id."""
+        call: dict[str, Any] = {"jsonrpc": "2.0"}
+        if identity is not None:
+            call["id"] = identity
+        call.update(method=method, params={} if params is None else params)
+        if self.trace is not None:
+            call["traceparent"] = self.trace
+        return call
+
     def _begin(self, method: str, params: Any, deadline: float, with_timeout: bool) -> int:
         identity = self.next_id()
-        call = {"jsonrpc": "2.0", "id": identity, "method": method, "params": {} if params is None else params}
+        call = self._call_of(identity, method, params)
         left = min((deadline - time.monotonic()) * 1000, TIMEOUT_MAX)
         if with_timeout and deadline < math.inf:
             call["timeout"] = max(1, int(left))
@@ -1638,13 +1649,13 @@ class Batch:
         """Gathers a call. Its `timeout` starts now."""
         connection = self._connection
         call = BatchedCall(connection, connection.next_id(), connection._deadline(timeout))
-        members = {"jsonrpc": "2.0", "id": call.identity, "method": method, "params": {} if params is None else params}
+        members = connection._call_of(call.identity, method, params)
         connection._gather(self, call, members, call._deadline)
         return call
 
     def notify(self, method: str, params: Any = None) -> None:
         """Gathers a call of a one-way method."""
-        members = {"jsonrpc": "2.0", "method": method, "params": {} if params is None else params}
+        members = self._connection._call_of(None, method, params)
         self._connection._gather(self, None, members, self._connection._deadline(None))
 
     def flush(self) -> None:
@@ -1901,6 +1912,24 @@ def _take_parent() -> socket.socket:
 # The server.
 
 
+class TraceParent(str):
+    """The trace that a call belongs to, as the caller says: a `traceparent` of the W3C Trace Context. A client sends that of
+    its `Connection.trace`. An argument of a method that is annotated with it is that of the call, or None, and not part of
+    the call. Whoever calls can write any, so it never grants anything."""
+
+    _FORM = re.compile(
+        "(?!ff)([0-9a-f]{2})-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?", re.ASCII | re.DOTALL
+    )
+
+    @classmethod
+    def parse(cls, text: Any) -> Optional[TraceParent]:
+        """Returns the trace, in version 00; None if it is malformed."""
+        match = cls._FORM.fullmatch(text) if isinstance(text, str) else None
+        if match is None or (match[1] == "00" and match[2] is not None):
+            return None
+        return cls("00" + text[2:55])
+
+
 class Peer(typing.NamedTuple):
     """The identity of a peer, as reported by the kernel: on "seqpacket" of the process that called connect(2), on
     "dgram" of the process that sent this message. What was not reported, or has no number here, is None: never grant
@@ -2044,7 +2073,7 @@ class _Method:
         self.returns = hints.get("return", Any)
         taken = inspect.signature(function).parameters
         self.hints = {name: hints.get(name, Any) for name in taken}
-        context = (name for name, hint in self.hints.items() if hint in (Peer, Session))
+        context = (name for name, hint in self.hints.items() if hint in (Peer, Session, TraceParent))
         self.context = {name: self.hints.pop(name) for name in list(context)}  # not arguments of the call
         for name, hint in self.hints.items():
             if taken[name].kind not in (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY):
@@ -2093,7 +2122,8 @@ class _Method:
             flaw = "unknown argument" if name not in self.hints else _flaw(value)
             if flaw is not None:
                 raise Fault(Fault.INVALID_PARAMS, f"{name[:128]}: {flaw}", name[:128])
-        values: dict[str, Any] = {name: peer if hint is Peer else session for name, hint in self.context.items()}
+        context = {Peer: peer, Session: session, TraceParent: message.trace}
+        values: dict[str, Any] = {name: context[hint] for name, hint in self.context.items()}
         for name, hint in self.hints.items():
             if name in params:
                 values[name] = _unpack(hint, params[name], message, name)
@@ -3015,6 +3045,7 @@ class Server:
         flaw = flaw or _flaw([*call, *(value for name, value in call.items() if name != "params")])
         if flaw:
             raise bad(flaw)
+        message.trace = TraceParent.parse(call.get("traceparent"))
         timeout = call.get("timeout", 0)
         if {"result", "error"} & set(call) or not isinstance(call.get("method"), str):
             raise bad("not a call")

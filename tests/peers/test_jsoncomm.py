@@ -224,6 +224,31 @@ class Batches(Case):
                 self.assertEqual(self.receive(connection), {"jsonrpc": "2.0", "id": 9, "result": "end"})
         self.assertEqual(notes, ["a"] * 4)
 
+    def test_a_method_gets_the_trace_of_its_call_and_a_malformed_one_is_none(self) -> None:
+        trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+        def told(trace: jsoncomm.TraceParent) -> Any:
+            return trace
+
+        for kind in KINDS:
+            with Shop(self.path, kind) as shop, connect(self.path, timeout=PATIENCE) as connection:
+                shop.method("shop.told", told)
+                self.assertIsNone(connection.call("shop.told").value)
+                connection.trace = jsoncomm.TraceParent(trace)
+                self.assertEqual(connection.call("shop.told").value, trace)
+                with connection.batch() as batch:
+                    calls = [batch.call("shop.told"), batch.call("shop.told")]
+                self.assertEqual([call.wait().value for call in calls], [trace] * 2)
+                connection.trace = None
+                self.assertIsNone(connection.call("shop.told").value)
+                later = trace.replace("00", "cc", 1) + "-more"
+                cases = [(trace, trace), (later, trace), (trace + "-", None), (trace[:-1], None), ("ff" + trace[2:], None)]
+                for text, expected in [*cases, ("", None), (7, None), (None, None), ({}, None), (trace + "\n", None)]:
+                    connection.transport.send({**self.call(1, "told", {}), "traceparent": text})
+                    self.assertEqual(self.receive(connection)["result"], expected, text)
+                with self.assertRaises(Fault):
+                    connection.call("shop.told", {"trace": trace})
+
     def test_a_batch_that_is_not_json_empty_or_too_long_is_refused_whole(self) -> None:
         call = self.call(1, "fail", [])
         texts = [
