@@ -40,6 +40,7 @@
 mod compare;
 mod document;
 mod node;
+mod relation;
 mod types;
 
 pub use compare::{Change, Verdict, compare};
