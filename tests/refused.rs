@@ -371,6 +371,7 @@ const NUMBERS: &[(&str, Option<i64>)] = numbers!(
     flock SYS_flock,
     fstat SYS_fstat,
     futex SYS_futex,
+    getdents64 SYS_getdents64,
     geteuid SYS_geteuid,
     getpeername SYS_getpeername,
     getpid SYS_getpid,
@@ -378,10 +379,13 @@ const NUMBERS: &[(&str, Option<i64>)] = numbers!(
     getsockname SYS_getsockname,
     getsockopt SYS_getsockopt,
     gettid SYS_gettid,
+    inotify_add_watch SYS_inotify_add_watch,
+    inotify_init1 SYS_inotify_init1,
     ioctl SYS_ioctl,
     listen SYS_listen,
     madvise SYS_madvise,
     memfd_create SYS_memfd_create,
+    mkdirat SYS_mkdirat,
     mmap SYS_mmap,
     mprotect SYS_mprotect,
     mremap SYS_mremap,
@@ -394,8 +398,10 @@ const NUMBERS: &[(&str, Option<i64>)] = numbers!(
     prlimit64 SYS_prlimit64,
     pwrite64 SYS_pwrite64,
     read SYS_read,
+    readlinkat SYS_readlinkat,
     recvfrom SYS_recvfrom,
     recvmsg SYS_recvmsg,
+    renameat SYS_renameat,
     rseq SYS_rseq,
     rt_sigprocmask SYS_rt_sigprocmask,
     sched_getaffinity SYS_sched_getaffinity,
@@ -409,6 +415,7 @@ const NUMBERS: &[(&str, Option<i64>)] = numbers!(
     socket SYS_socket,
     socketpair SYS_socketpair,
     statx SYS_statx,
+    symlinkat SYS_symlinkat,
     timerfd_create SYS_timerfd_create,
     timerfd_settime SYS_timerfd_settime,
     uname SYS_uname,
@@ -416,5 +423,6 @@ const NUMBERS: &[(&str, Option<i64>)] = numbers!(
     waitid SYS_waitid,
     write SYS_write;
     epoll_wait SYS_epoll_wait,
-    poll SYS_poll
+    poll SYS_poll,
+    readlink SYS_readlink
 );
