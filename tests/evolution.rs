@@ -205,7 +205,7 @@ fn null() -> File {
 }
 
 fn regular() -> File {
-    File::open(std::env::current_exe().unwrap()).unwrap()
+    tempfile::tempfile().unwrap()
 }
 
 /// Returns the code of the error that a method without arguments replies with.

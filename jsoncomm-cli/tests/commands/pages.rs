@@ -103,6 +103,8 @@ impl Drop for Daemon {
 
 #[test]
 fn the_examples_of_the_readme_print_the_shown_output() {
+    // Whose process serves a name is found there.
+    jsoncomm_tests::needs_proc!();
     let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
     let steps = steps(
         &std::fs::read_to_string(readme).unwrap(),
@@ -115,6 +117,7 @@ fn the_examples_of_the_readme_print_the_shown_output() {
 
 #[test]
 fn the_examples_of_the_manual_page_print_the_shown_output() {
+    jsoncomm_tests::needs_proc!();
     let page = good(said(&["man"])).replace("\\-", "-");
     let steps = steps(&page, ".nf", ".fi");
     assert!(steps.len() > 5, "{steps:?}");
