@@ -4,7 +4,7 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use super::*;
-use jsoncomm_tests::can_be_others;
+use jsoncomm_tests::{can_be_others, needs_proc};
 
 #[test]
 fn calls_of_one_caller_wait_up_to_the_limit_of_deferred_calls_and_one_more_is_busy() {
@@ -67,6 +67,8 @@ fn calls_of_one_user_wait_up_to_the_limits_over_all_connections() {
 #[test]
 fn descriptors_of_waiting_calls_are_charged_to_their_user() {
     alone!();
+    // It waits there until those that were refused are closed.
+    needs_proc!();
     for kind in KINDS {
         let mut limits = Limits::default();
         limits.user_descriptors = 5;
