@@ -57,7 +57,7 @@ pub struct Method {
     pub stream: bool,
     /// It should no longer be called.
     pub deprecated: bool,
-    /// The endpoint has a rule for who may call it.
+    /// A rule of the endpoint decides who may call it.
     pub restricted: bool,
 }
 
